@@ -20,8 +20,8 @@ COCO_NAMES = (  # of category ids 1, 2, ...; COCO left out those with a dash
     "snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis "
     "racket, bottle, -, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, "
     "orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, -, "
-    "dining table, -, -, toilet, -, tv, laptop, mouse, remote, keyboard, cell phone, microwave, oven, "
-    "toaster, sink, refrigerator, -, book, clock, vase, scissors, teddy bear, hair drier, "
+    "dining table, -, -, toilet, -, tv, laptop, mouse, remote, keyboard, cell phone, microwave, "
+    "oven, toaster, sink, refrigerator, -, book, clock, vase, scissors, teddy bear, hair drier, "
     "toothbrush"
 )
 COCO_CATEGORIES = [

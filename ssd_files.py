@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ INPUT_SHAPES = {  # of one picture, for each dtype that ssd_preprocess.py writes
     "float32": (3, INPUT_SIZE, INPUT_SIZE),
     "uint8": (INPUT_SIZE, INPUT_SIZE, 3),
 }
+OUTPUT_BYTES_PER_LABEL = 4 * NUM_BOXES  # float32; ploc counts as four labels
 OUTPUT_NAMES = ("ploc", "plabel")  # in the order of the model's outputs
 TENSOR_SUFFIXES = (".bin", ".npy")
 
@@ -229,6 +231,18 @@ def read_json(path: Path) -> Any:
         raise KitError(f"{path}: cannot read: {error.strerror}; check the path") from None
     except ValueError as error:
         raise KitError(f"{path}: not JSON ({error}); fetch or make it again") from None
+
+
+def check_free(folder: Path, needed: int, what: str) -> None:
+    """Raise KitError unless `needed` bytes are free where `folder` is or will be."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise KitError(
+            f"{folder}: {what} need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are free; free "
+            "space, choose another folder, or take the in-process route (no output files)"
+        )
 
 
 def sha256(path: Path) -> str:

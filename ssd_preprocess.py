@@ -25,7 +25,9 @@ import ssd_coco
 from ssd_boxes import INPUT_SIZE, MEAN, STD
 from ssd_files import (
     INPUT_SHAPES,
+    OUTPUT_BYTES_PER_LABEL,
     KitError,
+    check_free,
     note,
     num_cpus,
     read_json,
@@ -118,6 +120,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="float32: normalised NCHW (default); uint8: plain NHWC, a quarter of the size, for "
         "models made with --input uint8 or AIPP",
     )
+    parser.add_argument(
+        "--reserve-outputs",
+        metavar="N",
+        type=int,
+        default=0,
+        help="stop unless the disk also has room for the outputs of N runs",
+    )
     parser.add_argument("--force", action="store_true", help="write files anew that are there")
     return parser.parse_args(argv)
 
@@ -141,6 +150,9 @@ def main(argv: list[str] | None = None) -> int:
             jobs.append((picture, target, args.dtype))
         except KitError as error:
             bad.append(str(error))
+    outputs = (4 + 1 + len(data.instances["categories"])) * OUTPUT_BYTES_PER_LABEL
+    needed = len(jobs) * size + args.reserve_outputs * len(data.selected) * outputs
+    check_free(args.bin_output, needed, "inputs and outputs")
     with ProcessPoolExecutor(max(1, min(args.workers, len(jobs)))) as pool:
         outcomes = pool.map(preprocess_job, jobs, chunksize=CHUNK)
         progress = tqdm(outcomes, "preprocess", len(jobs), unit="image", disable=None)

@@ -1,0 +1,60 @@
+# shellcheck shell=bash
+# Shared by the drivers, which source it: messages, stages, options.
+
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+
+die() {  # STATUS MESSAGE
+    printf '%s: error: %s\n' "${0##*/}" "$2" >&2
+    exit "$1"
+}
+
+note() {  # MESSAGE
+    printf '%s: %s\n' "${0##*/}" "$1" >&2
+}
+
+# Runs an external command, and ends the run with its status if it fails.
+stage() {  # NAME COMMAND...
+    local name=$1
+    shift
+    printf '[%s]\n' "$name" >&2
+    "$@" || die "$?" "stage '$name' failed (see above); what was done before it is kept"
+}
+
+unknown_option() {  # OPTION
+    die 2 "unknown option $1; see --help"
+}
+
+# Fills the array batch_list from a list such as 1,16.
+read_batch_sizes() {  # LIST
+    [[ $1 =~ ^[1-9][0-9]*(,[1-9][0-9]*)*$ ]] || die 2 "--batch_sizes=$1: give sizes such as 1,16"
+    # shellcheck disable=SC2034  # the caller's
+    IFS=, read -r -a batch_list <<<"$1"
+}
+
+check_choice() {  # OPTION VALUE CHOICE...
+    local option=$1 value=$2 choice
+    shift 2
+    for choice in "$@"; do
+        [[ $value != "$choice" ]] || return 0
+    done
+    die 2 "$option=$value: give one of $*"
+}
+
+# Puts the project's environment first on PATH: the active one, or .venv, which is made if missing.
+use_environment() {  # REQUIREMENTS-FILE
+    local constraints=$root/constraints.txt stamp
+    if [[ -z ${VIRTUAL_ENV:-} && -z ${CONDA_PREFIX:-} ]]; then
+        if [[ ! -x $root/.venv/bin/python3 ]]; then
+            note "making $root/.venv"
+            python3 -m venv "$root/.venv" || die 1 "cannot make $root/.venv; install python3-venv"
+        fi
+        export VIRTUAL_ENV=$root/.venv PATH=$root/.venv/bin:$PATH
+    fi
+    stamp=${VIRTUAL_ENV:-$CONDA_PREFIX}/.ssd-$(cat -- "$root/constraints.txt" "$root"/requirements*.txt "$1" | cksum | cut -d ' ' -f 1)
+    if [[ ! -e $stamp ]]; then
+        note "installing $1 (several GB the first time, torch being most of it)"
+        stage install python3 -m pip install --quiet --disable-pip-version-check \
+            -r "$1" -c "$constraints"
+        : >"$stamp"
+    fi
+}
