@@ -1,159 +1,36 @@
-"""Tests of the stand-in for Huawei's toolchain: nets of one convolution, no card, no download.
+"""Tests of the stand-in's atc, npu-smi and toolkit folder: nets of one convolution, no card.
 
-Run: python -m pytest test/test_ascend_standin.py
+Run: python -m pytest test/test_ascend_standin.py test/test_ascend_standin_bench.py
 """
 
-import importlib
+import importlib.util
 import json
 import os
 import signal
 import stat
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 STANDIN = Path(__file__).resolve().parent / "ascend_standin"
-BANNER = "STAND-IN FOR TESTS"
-SIZE = 8  # height and width of the pictures
-LOC, CONF = (4, SIZE * SIZE), (4, SIZE, SIZE)  # of one picture
-AIPP = """aipp_op {  # as in the documentation
-    aipp_mode: static
-    input_format: RGB888_U8
-    src_image_size_w: 8
-    src_image_size_h: 8
-    csc_switch: false
-    rbuv_swap_switch: %s
-    min_chn_0: 123.675
-    min_chn_1: 116.28
-    min_chn_2: 103.53
-    var_reci_chn_0: 0.017124753831664
-    var_reci_chn_1: 0.017507002801120
-    var_reci_chn_2: 0.017429193899782
-}
-"""
 
 
-def make_onnx(path, opset=13, batch="N", kind="Relu", domains=()):
-    """Write a net: image (N, 3, 8, 8) -> loc (N, 4, 64), conf (N, 4, 8, 8)."""
-    rng = np.random.default_rng(7)
-    weights = {
-        "w": rng.normal(size=(4, 3, 3, 3)).astype(np.float32),
-        "b": rng.normal(size=4).astype(np.float32),
-        "shape": np.array([0, 4, SIZE * SIZE]),
-    }
-    nodes = [
-        helper.make_node("Conv", ["image", "w", "b"], ["c"], "Conv_0", pads=[1, 1, 1, 1]),
-        helper.make_node("Reshape", ["c", "shape"], ["loc"], "Reshape_1"),
-        helper.make_node(kind, ["c"], ["conf"], "Act_2"),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("image", TensorProto.FLOAT, [batch, 3, SIZE, SIZE])],
-        [
-            helper.make_tensor_value_info("loc", TensorProto.FLOAT, [batch, *LOC]),
-            helper.make_tensor_value_info("conf", TensorProto.FLOAT, [batch, *CONF]),
-        ],
-        [numpy_helper.from_array(array, name) for name, array in weights.items()],
-    )
-    opsets = [helper.make_opsetid("", opset), *(helper.make_opsetid(d, 1) for d in domains)]
-    model = helper.make_model(graph, opset_imports=opsets, ir_version=8)
-    onnx.save(model, path)
-    return path
+def load(name):
+    """Import a module of the stand-in by its path: its folder stays off sys.path."""
+    spec = importlib.util.spec_from_file_location(f"standin_test_{name}", STANDIN / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def run(command, cwd=None, **env):
-    """Run a program of the stand-in; returns the finished process, its stdout checked."""
-    full = dict(os.environ)
-    full = {name: value for name, value in full.items() if not name.startswith("STANDIN_")}
-    bin_dir = str(Path(sys.executable).parent)
-    full["PATH"] = os.pathsep.join([str(STANDIN), bin_dir, full.get("PATH", "")])
-    full["PYTHONPATH"] = str(STANDIN)
-    full |= {name: str(value) for name, value in env.items()}
-    done = subprocess.run(
-        [str(word) for word in command], cwd=cwd, env=full, capture_output=True, text=True
-    )
-    if done.returncode >= 0:  # a process killed by a signal may die before its output is flushed
-        assert done.stdout.startswith(BANNER)
-    return done
-
-
-def atc(model, output, *more, cwd=None, batch=1, **env):
-    """Run atc as the kit does, with further options."""
-    command = ["atc", "--framework=5", f"--model={model}", f"--output={output}"]
-    command += ["--input_format=NCHW", f"--input_shape=image:{batch},3,8,8", "--log=error"]
-    return run([*command, "--soc_version=Ascend310P3", *more], cwd or Path(output).parent, **env)
-
-
-def ais_bench(model, *more, cwd="/", **env):
-    return run([sys.executable, "-m", "ais_bench", "--model", model, *more], cwd, **env)
-
-
-def write_images(folder, count, dtype="float32", shape=(3, SIZE, SIZE)):
-    """Write `tensor([ID]).bin` files with ids 8, 9, 10...; returns the arrays in that order."""
-    folder.mkdir()
-    rng = np.random.default_rng(count)
-    images = rng.integers(0, 256, (count, *shape)).astype(dtype)
-    if dtype == "float32":
-        images = images / np.float32(100)
-    for index, image in enumerate(images):
-        image.tofile(folder / f"tensor([{index + 8}]).bin")
-    (folder / "notes.txt").write_text("other files in the folder are ignored")
-    return images
-
-
-def exact(model, images):
-    """Return the float32 outputs of the ONNX model itself."""
-    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
-    return session.run(None, {"image": images})
-
-
-def read_outputs(folder, count, dtype="float32"):
-    ids = range(8, 8 + count)
-    loc = [np.fromfile(folder / f"tensor([{i}])_0.bin", dtype).reshape(LOC) for i in ids]
-    conf = [np.fromfile(folder / f"tensor([{i}])_1.bin", dtype).reshape(CONF) for i in ids]
-    return np.stack(loc), np.stack(conf)
-
-
-@pytest.fixture(scope="module")
-def models(tmp_path_factory):
-    """Convert the tiny net in each way once; returns the folder with net.onnx and *.om."""
-    folder = tmp_path_factory.mktemp("models")
-    net = make_onnx(folder / "net.onnx")
-    (folder / "aipp.cfg").write_text(AIPP % "false")
-    aipp = ["--insert_op_conf=aipp.cfg", "--enable_small_channel=1"]
-    dynamic = {"batch": -1}
-    for name, options, extra in [
-        ("bs1", [], {}),
-        ("bs4", [], {"batch": 4}),
-        ("aipp4", aipp, {"batch": 4}),
-        ("half1", ["--output_type=FP16", "--input_fp16_nodes=image"], {}),
-        ("dyn", ["--dynamic_batch_size=1,4"], dynamic),
-        ("fp32", ["--precision_mode_v2=origin"], {}),
-    ]:
-        done = atc(net, folder / name, *options, **extra)
-        assert done.returncode == 0, done.stdout
-        assert done.stdout.endswith("ATC run success, welcome to the next use.\n")
-    return folder
-
-
-@pytest.fixture
-def interface(monkeypatch):
-    """Import ais_bench.infer.interface in this process, and forget it afterwards."""
-    for name in [name for name in os.environ if name.startswith("STANDIN_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.syspath_prepend(str(STANDIN))
-    before = set(sys.modules)
-    yield importlib.import_module("ais_bench.infer.interface")
-    for name in set(sys.modules) - before:
-        if name.partition(".")[0].startswith(("ais_bench", "standin")):
-            del sys.modules[name]
+tiny = load("tiny")
+standin = load("standin")
+half = load("standin_half")
+run, atc, make_onnx = tiny.run, tiny.atc, tiny.make_onnx
 
 
 def test_npu_smi_prints_the_table_of_the_documentation():
@@ -253,13 +130,103 @@ def test_atc_refuses_options(tmp_path, options, code):
 )
 def test_atc_refuses_models_and_settings(tmp_path, net, options, code):
     make_onnx(tmp_path / "net.onnx", **net)
-    (tmp_path / "a.cfg").write_text(AIPP % "false")
-    (tmp_path / "mean.cfg").write_text((AIPP % "false").replace("min_chn", "mean_chn"))
-    (tmp_path / "size.cfg").write_text((AIPP % "false").replace("size_w: 8", "size_w: 9"))
+    (tmp_path / "a.cfg").write_text(tiny.AIPP % "false")
+    (tmp_path / "mean.cfg").write_text((tiny.AIPP % "false").replace("min_chn", "mean_chn"))
+    (tmp_path / "size.cfg").write_text((tiny.AIPP % "false").replace("size_w: 8", "size_w: 9"))
     text = "calibration: { input_data_dir: gone.bin input_shape: image:1,3,8,8 }"
     (tmp_path / "c.cfg").write_text(text)
-    more = options.pop("options", []) if "options" in options else []
-    done = atc("net.onnx", tmp_path / "net", *more, **options)
+    env = {name: value for name, value in options.items() if name != "options"}
+    done = atc("net.onnx", tmp_path / "net", *options.get("options", []), **env)
     assert done.returncode == 1
     assert code in done.stdout
     assert not (tmp_path / "net.om").exists()
+
+
+def test_a_conversion_leaves_a_model_and_the_litter_of_the_real_one(tmp_path):
+    net = make_onnx(tmp_path / "net.onnx")
+    cwd = tmp_path / "scratch"
+    cwd.mkdir()
+    cache = ["--op_compiler_cache_mode=enable", f"--op_compiler_cache_dir={tmp_path}/cache"]
+    done = atc(net, tmp_path / "out.d" / "net", *cache, "--precision_mode_v2", "fp16", cwd=cwd)
+    assert done.returncode == 0, done.stdout
+    assert sorted(path.name for path in cwd.iterdir()) == ["fusion_result.json", "kernel_meta"]
+    assert list((tmp_path / "cache/kernel_cache/Ascend310P3").glob("te_conv_*.o"))
+    om = tmp_path / "out.d" / "net.om"
+    assert stat.S_IMODE(om.stat().st_mode) == 0o600
+    header, model = standin.read_om(om)
+    assert om.read_bytes().startswith(b"STANDIN")
+    assert header["soc_version"] == "Ascend310P3"
+    assert [one["name"] for one in header["outputs"]] == ["Reshape_1:0:loc", "Act_2:0:conf"]
+    assert [one["shape"] for one in header["outputs"]] == [[1, 4, 64], [1, 4, 8, 8]]
+    weights = [
+        numpy_helper.to_array(t) for t in onnx.load_model_from_string(model).graph.initializer
+    ]
+    floats = [array for array in weights if array.dtype == np.float32]
+    assert floats
+    assert all((array == array.astype(np.float16)).all() for array in floats)
+
+
+def test_a_model_is_shown_as_json(tmp_path):
+    net = make_onnx(tmp_path / "net.onnx")
+    assert atc(net, tmp_path / "net", "--dynamic_batch_size=1,4", batch=-1).returncode == 0
+    done = run(["atc", "--mode=1", "--om=net.om", "--json=net.json"], tmp_path)
+    assert done.returncode == 0
+    shown = json.loads((tmp_path / "net.json").read_text())
+    assert [one["name"] for one in shown["inputs"]] == ["image", "ascend_mbatch_shape_data"]
+    assert shown["inputs"][0]["shape"] == [-1, 3, 8, 8]
+
+
+def test_every_program_logs_its_argv(tmp_path):
+    log = tmp_path / "log"
+    run(["npu-smi", "info"], STANDIN_LOG=log)
+    run(["atc", "--a b"], STANDIN_LOG=log)
+    run([sys.executable, "-m", "ais_bench", "--nonsense"], STANDIN_LOG=log)
+    run([sys.executable, STANDIN / "ais_infer.py", "--nonsense"], STANDIN_LOG=log)
+    assert [json.loads(line) for line in log.read_text().splitlines()] == [
+        ["npu-smi", "info"],
+        ["atc", "--a b"],
+        ["ais_bench", "--nonsense"],
+        ["ais_infer.py", "--nonsense"],
+    ]
+
+
+@pytest.mark.parametrize("code", ["E10001", "E10034", "E10060", "E16005", "E19010", "EZ3003"])
+def test_atc_fails_as_it_is_told_to(tmp_path, code):
+    (tmp_path / "net.onnx").write_bytes(b"")
+    done = atc("net.onnx", tmp_path / "net_bs4", STANDIN_ATC_ERROR=f"{code}@bs4")
+    assert done.returncode == 1
+    assert f"\n{code}: " in done.stdout
+    assert (tmp_path / "kernel_meta").is_dir()
+
+
+def test_atc_fails_only_where_it_is_told_to_and_can_crash(tmp_path):
+    net = make_onnx(tmp_path / "net.onnx")
+    assert atc(net, tmp_path / "net_bs1", STANDIN_ATC_ERROR="E10001@bs4").returncode == 0
+    crashed = atc(net, tmp_path / "net_bs4", STANDIN_ATC_ERROR="SIGSEGV")
+    assert crashed.returncode == -signal.SIGSEGV
+
+
+def test_ascend310_is_no_target_of_the_newest_toolkit(tmp_path):
+    (tmp_path / "net.onnx").write_bytes(b"")
+    chip = "--soc_version=Ascend310"
+    assert "E10001" in atc("net.onnx", tmp_path / "net", chip, STANDIN_CANN="8.5.0").stdout
+    assert "E10041" in atc("net.onnx", tmp_path / "net", chip, STANDIN_CANN="8.3.RC1").stdout
+
+
+@pytest.mark.parametrize("swap", ["false", "true"])
+def test_aipp_is_the_normalisation_of_the_float_input_to_float16_accuracy(swap):
+    images = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3)).astype(np.uint8)
+    got = half.apply_aipp(images, half.parse_aipp(tiny.AIPP % swap, 8, 8))
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    pixels = images[..., ::-1] if swap == "true" else images
+    want = ((pixels / 255 - mean) / std).transpose(0, 3, 1, 2)
+    assert got.shape == (2, 3, 8, 8)
+    assert got.dtype == np.float32
+    np.testing.assert_array_equal(got, got.astype(np.float16))
+    np.testing.assert_allclose(got, want, atol=2.5e-3)
+
+
+def test_float16_rounds_to_nearest_and_saturates():
+    values = np.array([1 + 2**-12, 1 + 2**-10, 1e6, -np.inf, 0.1], np.float32)
+    want = np.array([1, 1 + 2**-10, 65504, -65504, 0.0999755859375], np.float32)
+    np.testing.assert_array_equal(half.to_half(values), want)

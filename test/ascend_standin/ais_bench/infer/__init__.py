@@ -1,0 +1,1 @@
+"""The inference tool and its Python interface."""
