@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Convert an ONNX file to Ascend's .om with atc, and note beside it what it was made with.
+
+Reads an ONNX file of ssd_pth2onnx.py (float32 input); writes OM, OM.json (sources, flags, chip,
+input dtype and layout: the evaluation reads it) and, with --aipp, the AIPP config. atc runs in a
+scratch folder, as it drops files where it runs. If it fails, its log stays beside OM.
+
+Example:
+  python3 ssd_onnx2om.py --onnx-path ssd_bs1.onnx --om-path ssd_bs1.om --bs 1
+"""
+
+import argparse
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import ssd_ascend
+from ssd_boxes import INPUT_SIZE
+from ssd_files import KitError, run_main, sha256, write_bytes, write_json
+
+INPUT_NAME = "image"
+KIT_FLAGS = {  # set here, so not to be given in --atc_args; and the option to use
+    "framework": "nothing: it is ONNX",
+    "model": "--onnx-path",
+    "output": "--om-path",
+    "input_shape": "--bs or --dynamic_batch",
+    "input_format": "nothing: it is NCHW",
+    "soc_version": "--soc_version",
+    "insert_op_conf": "--aipp",
+    "output_type": "--output_fp16",
+    "dynamic_batch_size": "--dynamic_batch",
+    "precision_mode_v2": "--precision_mode_v2",
+    "auto_tune_mode": "AOE: newer CANN discarded it",
+}
+EXCLUSIVE = {  # an option of ours, and flags of atc that it excludes
+    "aipp": {"input_fp16_nodes", "dynamic_dims"},
+    "dynamic_batch": {"dynamic_dims", "dynamic_image_size", "input_shape_range"},
+    "precision_mode_v2": {"precision_mode"},
+}
+
+
+def flag_names(words: list[str]) -> set[str]:
+    """Return the names of atc's flags among words, without dashes and values."""
+    return {word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")}
+
+
+def check_options(args: argparse.Namespace) -> None:
+    """Raise KitError for options that exclude each other, before atc runs."""
+    extra = flag_names(args.atc_args)
+    for name in sorted(extra & KIT_FLAGS.keys()):
+        raise KitError(f"--atc_args: --{name} is set by this kit; use {KIT_FLAGS[name]}")
+    for option, flags in EXCLUSIVE.items():
+        for name in sorted(flags & extra):
+            if getattr(args, option):
+                raise KitError(f"--{option} and --{name} exclude each other; leave one out")
+    if "compression_optimize_conf" in extra and args.precision_mode_v2 == "origin":
+        raise KitError("--precision_mode_v2=origin excludes INT8 calibration; leave one out")
+
+
+def atc_command(args: argparse.Namespace, soc: str, output: Path, aipp: Path) -> list[str]:
+    """Return atc's argv. output: without .om, which atc appends."""
+    batch = -1 if args.dynamic_batch else args.bs
+    command = [
+        "atc",
+        "--framework=5",
+        f"--model={args.onnx_path.absolute()}",
+        f"--output={output}",
+        "--input_format=NCHW",
+        f"--input_shape={INPUT_NAME}:{batch},3,{INPUT_SIZE},{INPUT_SIZE}",
+        "--log=error",
+        f"--soc_version={soc}",
+    ]
+    if args.dynamic_batch:
+        command.append(f"--dynamic_batch_size={args.dynamic_batch}")
+    if args.aipp:
+        command += [f"--insert_op_conf={aipp.absolute()}", "--enable_small_channel=1"]
+    if args.output_fp16:
+        command.append("--output_type=FP16")
+    if args.precision_mode_v2:
+        command.append(f"--precision_mode_v2={args.precision_mode_v2}")
+    if args.cache:
+        cache = args.cache.absolute()
+        command += ["--op_compiler_cache_mode=enable", f"--op_compiler_cache_dir={cache}"]
+    return command + args.atc_args
+
+
+def note(args: argparse.Namespace, soc: str, command: list[str]) -> dict[str, Any]:
+    """Return what OM.json says."""
+    modes = [name for name in ("aipp", "output_fp16", "dynamic_batch") if getattr(args, name)]
+    if args.precision_mode_v2:
+        modes.append(args.precision_mode_v2)
+    sizes = [int(size) for size in (args.dynamic_batch or "").split(",") if size]
+    return {
+        "om_sha256": sha256(args.om_path),
+        "onnx": args.onnx_path.name,
+        "onnx_sha256": sha256(args.onnx_path),
+        "command": command,
+        "mode": " ".join(modes) or "plain",
+        "soc_version": soc,
+        "cann": ssd_ascend.toolkit_version(),
+        "input_dtype": "uint8" if args.aipp else "float32",
+        "input_layout": "NHWC" if args.aipp else "NCHW",
+        "output_dtype": "float16" if args.output_fp16 else "float32",
+        "batch": sizes or args.bs,
+    }
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--onnx-path", metavar="FILE", type=Path, required=True, help="ONNX file")
+    parser.add_argument("--om-path", metavar="FILE", type=Path, required=True, help="to write")
+    parser.add_argument("--bs", metavar="N", type=int, default=1, help="its batch size")
+    parser.add_argument(
+        "--soc_version", default="auto", help="chip, such as Ascend310P3 (default: ask npu-smi)"
+    )
+    parser.add_argument(
+        "--aipp", action="store_true", help="normalise on the card: the model takes uint8 NHWC"
+    )
+    parser.add_argument(
+        "--output_fp16", action="store_true", help="float16 outputs, half the bytes"
+    )
+    parser.add_argument(
+        "--dynamic_batch", metavar="N,N", help="one model for these batch sizes (dynamic ONNX)"
+    )
+    parser.add_argument("--precision_mode_v2", metavar="MODE", help="fp16 is atc's default")
+    parser.add_argument(
+        "--atc_args", metavar="ARGS", type=shlex.split, default=[], help="more flags for atc"
+    )
+    parser.add_argument("--cache", metavar="DIR", type=Path, help="keep compiled kernels here")
+    args = parser.parse_args(argv)
+    if args.om_path.suffix != ".om":
+        parser.error("argument --om-path: must end in .om")
+    return args
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    check_options(args)
+    if not args.onnx_path.is_file():
+        raise KitError(f"{args.onnx_path}: no such file; make it with ssd_pth2onnx.py")
+    if not shutil.which("atc"):
+        raise KitError("atc: not on PATH; install CANN's toolkit and source its set_env.sh")
+    soc = ssd_ascend.soc_version() if args.soc_version == "auto" else args.soc_version
+    folder = args.om_path.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    aipp = args.om_path.with_name(f"{args.om_path.stem}.aipp.cfg")
+    log = args.om_path.with_name(f"{args.om_path.stem}.atc.log")
+    if args.aipp:
+        write_bytes(aipp, ssd_ascend.aipp_config().encode())
+    with tempfile.TemporaryDirectory(prefix=".atc-", dir=folder.absolute()) as scratch:
+        output = Path(scratch) / args.om_path.stem
+        command = atc_command(args, soc, output, aipp)
+        print(shlex.join(command))
+        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
+        made = output.with_suffix(".om")
+        if done.returncode or not made.is_file():
+            write_bytes(log, (done.stdout + done.stderr).encode())
+            status = done.returncode if done.returncode > 0 else 128 - done.returncode
+            reason = ssd_ascend.explain(done.stdout + done.stderr)
+            name = Path(__file__).name
+            print(f"{name}: error: {args.om_path}: atc failed: {reason} ({log})", file=sys.stderr)
+            return status if done.returncode else 1
+        ssd_ascend.sidecar_path(args.om_path).unlink(missing_ok=True)
+        os.replace(made, args.om_path)
+    log.unlink(missing_ok=True)
+    write_json(ssd_ascend.sidecar_path(args.om_path), note(args, soc, command), indent=2)
+    print(f"{args.om_path}: {soc}, SHA-256 {sha256(args.om_path)}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
