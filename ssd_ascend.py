@@ -3,7 +3,7 @@
 
 The drivers ask it:
   tool     which inference tool there is, and that there is a card: prints `ais_bench` or a path
-  facts    chip and versions, as KEY=VALUE lines
+  facts    mode and chip of a .om, and versions, as KEY=VALUE lines
   explain  what the error codes in a tool's log mean
 
 Example:
@@ -177,9 +177,11 @@ def explain(log: str) -> str:
     return "no known error code; read the log"
 
 
-def facts() -> list[str]:
-    """Return KEY=VALUE of chip and versions, as far as they are known."""
-    found = {"cann": toolkit_version(), "ais_bench": ais_bench_version()}
+def facts(model: Path) -> list[str]:
+    """Return KEY=VALUE of a .om's mode and chip, and of versions, as far as they are known."""
+    note = read_sidecar(model)
+    found = {"mode": note["mode"], "soc_version": note.get("soc_version")}
+    found |= {"cann": toolkit_version(), "ais_bench": ais_bench_version()}
     names = [f"{card.device}: {card.name} {card.health}" for card in cards()]
     found["cards"] = ", ".join(names)
     return [f"{key}={value}" for key, value in found.items() if value]
@@ -192,7 +194,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     tool = commands.add_parser("tool", help="print the inference tool")
     tool.add_argument("--ais_infer", metavar="PATH", default=os.environ.get("AIS_INFER"))
-    commands.add_parser("facts", help="print chip and versions")
+    model = commands.add_parser("facts", help="print a model's mode, chip and versions")
+    model.add_argument("model", metavar="OM", type=Path)
     log = commands.add_parser("explain", help="print what a log's error means")
     log.add_argument("log", metavar="LOG", type=Path)
     return parser.parse_args(argv)
@@ -204,7 +207,7 @@ def main(argv: list[str] | None = None) -> None:
         cards()
         print(inference_tool(args.ais_infer))
     elif args.command == "facts":
-        print("\n".join(facts()))
+        print("\n".join(facts(args.model)))
     else:
         print(explain(args.log.read_text(errors="replace")))
 

@@ -1,4 +1,6 @@
-"""The engines that run a model: ONNX Runtime (`.onnx`) and PyTorch (`.pt`), one small class each.
+"""The engines that run a model, one small class each.
+
+ONNX Runtime takes `.onnx`, PyTorch the checkpoint itself (`.pt`), an Ascend card `.om`.
 
 All have the same face: `name` and `provider` of what really runs, `batch` (None: any), `dtype`
 and `shape` of one picture's input, `labels`, and `run`, which takes a batch (N, *shape) and
@@ -10,6 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+import ssd_ascend
 from ssd_boxes import NUM_BOXES
 from ssd_files import INPUT_SHAPES, OUTPUT_NAMES, KitError
 
@@ -93,13 +96,48 @@ class TorchEngine:
             return [output.float().cpu().numpy() for output in self.network(batch)]
 
 
-ENGINES: dict[str, Any] = {".onnx": OnnxRuntimeEngine, ".pt": TorchEngine, ".pth": TorchEngine}
+class AscendEngine:
+    """An Ascend card, through ais_bench's Python interface."""
+
+    def __init__(self, path: Path, device: str = "0") -> None:
+        note = ssd_ascend.read_sidecar(path)
+        try:
+            from ais_bench.infer.interface import InferSession
+        except ImportError as error:
+            raise KitError(f"{path}: needs ais_bench ({error}); see README, Ascend") from None
+        try:
+            self.session = InferSession(int(device), str(path))
+        except Exception as error:  # the toolkit raises its own
+            reason = ssd_ascend.explain(str(error))
+            raise KitError(f"{path}: card {device}: {_first_line(error)}; {reason}") from None
+        self.name = f"ais_bench {ssd_ascend.ais_bench_version()}"
+        self.provider = f"card {device}, {note.get('soc_version', 'chip not noted')}"
+        self.dtype = note["input_dtype"]
+        self.shape = INPUT_SHAPES[self.dtype]
+        self.dynamic = isinstance(note["batch"], list)
+        self.batch = None if self.dynamic else self.session.get_inputs()[0].shape[0]
+        self.labels = self.session.get_outputs()[1].shape[1]
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        try:
+            return self.session.infer([images], "dymbatch" if self.dynamic else "static")
+        except Exception as error:
+            reason = ssd_ascend.explain(str(error))
+            raise KitError(f"{self.provider}: {_first_line(error)}; {reason}") from None
+
+
+ENGINES: dict[str, Any] = {
+    ".onnx": OnnxRuntimeEngine,
+    ".pt": TorchEngine,
+    ".pth": TorchEngine,
+    ".om": AscendEngine,
+}
 
 
 def open_engine(path: Path, device: str = "cpu") -> Engine:
     """Return the engine for a model file, told by its suffix, with the model loaded.
 
-    device: `cpu` or `cuda:N`; a bare number, ais_bench's form for a card, is the CPU here.
+    device: `cpu`, `cuda:N`, or a bare number: the card for a .om, the CPU for the others.
     Raises KitError if the file is missing, of an unknown kind, or no model.
     """
     if not path.is_file():
@@ -107,7 +145,16 @@ def open_engine(path: Path, device: str = "cpu") -> Engine:
     if path.suffix not in ENGINES:
         known = ", ".join(ENGINES)
         raise KitError(f"{path}: no engine for this kind of file; models are {known}")
+    if path.suffix == ".om":
+        return AscendEngine(path, device)
     return ENGINES[path.suffix](path, "cpu" if device.isdigit() else device)
+
+
+def input_dtype(path: Path) -> str:
+    """Return the dtype of the input files that a model takes; a .om is not loaded for it."""
+    if path.suffix == ".om" and path.is_file():
+        return ssd_ascend.read_sidecar(path)["input_dtype"]
+    return open_engine(path).dtype
 
 
 def output_shapes(engine: Engine) -> list[tuple[int, int]]:

@@ -140,7 +140,8 @@ def read_tensor(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
 def output_paths(folder: Path) -> dict[int, list[Path]]:
     """Map image id to its output files `tensor([ID])_K`, in order of K.
 
-    Folders of several devices (`device0_0/` and the like) under `folder` are looked through too.
+    Folders of several devices (`device0_0/` and the like) under `folder` are looked through too;
+    where each device ran all inputs, the first counts.
     Raises KitError if the folder is missing.
     """
     if not folder.is_dir():
@@ -149,7 +150,9 @@ def output_paths(folder: Path) -> dict[int, list[Path]]:
     for path in sorted([*folder.glob("tensor*"), *folder.glob("device*/tensor*")]):
         image_id = tensor_id(path)
         if image_id is not None and path.suffix.lower() in TENSOR_SUFFIXES:
-            found.setdefault(image_id, []).append(path)
+            files = found.setdefault(image_id, [])
+            if not files or files[0].parent == path.parent:
+                files.append(path)
     return found
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 import ssd_coco
-from ssd_engines import Engine, open_engine
+from ssd_engines import Engine, input_dtype, open_engine
 from ssd_files import (
     OUTPUT_NAMES,
     KitError,
@@ -162,6 +162,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--device", default="0", help="cpu, or cuda:0 (a bare number is the CPU; default: 0)"
     )
     parser.add_argument(
+        "--print_dtype", action="store_true", help="print the dtype of the input files; run nothing"
+    )
+    parser.add_argument(
         "--detections",
         metavar="FILE",
         type=Path,
@@ -238,6 +241,9 @@ def files_info(paths: list[Path], folder: Path, size: int, outfmt: str) -> dict[
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.print_dtype:
+        print(input_dtype(args.model))
+        return
     engine = open_engine(args.model, args.device)
     print(f"engine {engine.name}, {engine.provider}; input {engine.dtype} {engine.shape}")
     name = args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")

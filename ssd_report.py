@@ -63,7 +63,7 @@ def latency(found: list[dict[str, Any]]) -> dict[str, float]:
         runs = runs[:, 1] - runs[:, 0]
     if not len(runs):
         mean = float(np.mean([one["NPU_compute_time"]["mean"] for one in found]))
-        return {"mean": mean, "runs": sum(one["NPU_compute_time"]["count"] for one in found)}
+        return {"mean": mean, "runs": sum(one["NPU_compute_time"].get("count", 0) for one in found)}
     shares = {f"p{p}": float(np.percentile(runs, p)) for p in PERCENTILES}
     return {"mean": float(runs.mean())} | shares | {"runs": len(runs)}
 
@@ -78,7 +78,7 @@ def make_row(folder: Path, batch: int) -> dict[str, Any]:
     score = read_json(score_path) if score_path.exists() else None
     first = timed[0]
     row = {
-        "model": Path(first.get("model") or first["args"]["model"]).name,
+        "model": model_name(folder, batch, data + perf),
         "batch": batch,
         "goal_map": score["goal"] if score else None,
         "map": score["stats"]["AP"] if score else None,
@@ -96,7 +96,8 @@ def make_row(folder: Path, batch: int) -> dict[str, Any]:
     }
     if score:
         seconds = dict(data[0].get("seconds", {})) if data else {}
-        wall = seconds.pop("wall", None) or outside_wall(folder, batch)
+        noted = outside(folder, f"bs{batch}")
+        wall = seconds.pop("wall", None) or (noted["end"] - noted["start"] if noted else None)
         decode = score["seconds"]["decode"]
         row["seconds"] = seconds | {"score": score["seconds"]["score"]}
         row["seconds"].setdefault("decode", decode)
@@ -105,20 +106,30 @@ def make_row(folder: Path, batch: int) -> dict[str, Any]:
     return row
 
 
-def outside_wall(folder: Path, batch: int) -> float | None:
-    """Return the seconds that the driver saw the inference tool run, None if it noted none."""
-    path = folder / f"bs{batch}_wall.json"
-    times = read_json(path) if path.exists() else None
-    return times["end"] - times["start"] if times else None
+def outside(folder: Path, name: str) -> dict[str, Any]:
+    """Return what the driver noted of an inference tool's run: model, start and end in seconds."""
+    path = folder / f"{name}_wall.json"
+    return read_json(path) if path.exists() else {}
 
 
-def collect(folder: Path, facts: dict[str, str], scored: str | None) -> dict[str, Any]:
-    """Return the report of a result folder. Raises KitError if it holds no run."""
-    batches = {
-        int(match[1])
-        for path in folder.glob("bs*")
-        if (match := re.match(r"bs(\d+)(_perf)?(_summary\.json)?$", path.name))
-    }
+def model_name(folder: Path, batch: int, found: list[dict[str, Any]]) -> str:
+    """Return the file name of the model that ran: as our summary or the driver tells it."""
+    notes = [*found, outside(folder, f"bs{batch}"), outside(folder, f"bs{batch}_perf")]
+    return next((Path(note["model"]).name for note in notes if note.get("model")), "?")
+
+
+def collect(
+    folder: Path, wanted: list[int], facts: dict[str, str], scored: str | None
+) -> dict[str, Any]:
+    """Return the report of a result folder, of the `wanted` batch sizes, or of all.
+
+    Raises KitError if it holds no run.
+    """
+    found = (
+        re.match(r"bs(\d+)(_perf)?(_summary\.json)?$", path.name) for path in folder.glob("bs*")
+    )
+    batches = {int(match[1]) for match in found if match}
+    batches = batches & set(wanted) if wanted else batches
     if not batches:
         raise KitError(f"{folder}: no bsN_summary.json; run test/ssd_eval_acc_perf.sh first")
     rows = [make_row(folder, batch) for batch in sorted(batches)]
@@ -213,6 +224,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--fact", metavar="KEY=VALUE", action="append", default=[], help="a fact about the run"
     )
+    parser.add_argument(
+        "--batch_sizes",
+        metavar="N,N",
+        type=lambda text: [int(size) for size in text.split(",")],
+        default=[],
+        help="those of the table (default: all that are found)",
+    )
+    parser.add_argument(
+        "--print-best", action="store_true", help="print the batch size with the most fps, no more"
+    )
     args = parser.parse_args(argv)
     if any("=" not in fact for fact in args.fact):
         parser.error("--fact wants KEY=VALUE")
@@ -222,13 +243,19 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     facts, data, scored = parse_facts(args.fact), None, None
+    if args.print_best:
+        report = collect(args.folder, args.batch_sizes, facts, scored)
+        print(report["rows"][report["best"]]["batch"])
+        return
     if args.data or args.annotation:
         data = ssd_coco.open_data(args)
         scored = ssd_coco.describe_selection(data.instances, data.selected)
-    report = collect(args.folder, facts, scored)
+    report = collect(args.folder, args.batch_sizes, facts, scored)
     write_json(args.folder / "report.json", report, indent=2)
     write_bytes(args.folder / "report.md", as_markdown(report).encode())
     print(f"{args.folder}: report.json, report.md")
+    told = [report["facts"].get(key) for key in ("engine", "provider", "soc_version", "mode")]
+    print(", ".join(fact for fact in told if fact))
     print(as_text(table(report)))
 
 

@@ -58,3 +58,20 @@ use_environment() {  # REQUIREMENTS-FILE
         : >"$stamp"
     fi
 }
+
+# Sources CANN's environment if nobody did and it lies at a usual place.
+source_toolkit() {
+    local file home=${HOME:-/nowhere}/Ascend
+    [[ -z ${ASCEND_TOOLKIT_HOME:-} ]] || return 0
+    for file in /usr/local/Ascend/ascend-toolkit/set_env.sh "${ASCEND_HOME_PATH:-$home}/set_env.sh" \
+        "$home/ascend-toolkit/set_env.sh"; do
+        if [[ -r $file ]]; then
+            note "sourcing $file"
+            set +u  # the vendor's file reads variables that may not be set
+            # shellcheck disable=SC1090
+            source "$file"
+            set -u
+            return 0
+        fi
+    done
+}
