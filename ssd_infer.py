@@ -11,9 +11,10 @@ Example:
 """
 
 import argparse
-import os
+import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,11 @@ from ssd_files import (
     tensor_stem,
     write_json,
 )
-from ssd_stream import AHEAD, Sink, Times, run_files, time_runs
+from ssd_shares import run_shares, share_of
+from ssd_stream import AHEAD, Sink, Times, run_files, summarise, time_runs
 
 WRITERS = 2  # threads
 DEFAULT_BATCH = 1  # for models that take any
-EMPTY_LATENCY = {"min": 0.0, "max": 0.0, "mean": 0.0, "median": 0.0, "percentile(99%)": 0.0}
 
 
 def write_outputs(stem: Path, outputs: list[np.ndarray], outfmt: str) -> float:
@@ -62,26 +63,6 @@ def stem_of(folder: Path, path: Path) -> Path:
 def output_files(stem: Path, outfmt: str) -> list[Path]:
     """Return the output files of one picture."""
     return [Path(f"{stem}_{k}.{outfmt.lower()}") for k in range(len(OUTPUT_NAMES))]
-
-
-def summarise(runs: list[float], size: int) -> dict[str, Any]:
-    """Return ais_bench's figures for runs (milliseconds) of batches of `size`."""
-    times = {
-        "min": min(runs),
-        "max": max(runs),
-        "mean": float(np.mean(runs)),
-        "median": float(np.median(runs)),
-        "percentile(99%)": float(np.percentile(runs, 99)),
-        "count": len(runs),
-    }
-    return {
-        "NPU_compute_time": times,
-        "H2D_latency": EMPTY_LATENCY | {"count": len(runs)},  # nothing is copied to a device
-        "D2H_latency": EMPTY_LATENCY | {"count": len(runs)},
-        "throughput": 1000 * size / times["mean"],
-        "npu_compute_time_list": runs,
-        "pid": os.getpid(),
-    }
 
 
 def write_files(
@@ -126,16 +107,17 @@ def write_detections(
             f"({first_few(map(tensor_stem, missing))}); make them with ssd_preprocess.py"
         )
     image_of = {image["id"]: image for image in data.selected}
-    paths = [path for path in paths if tensor_id(path) in image_of]
-    sink = Sink(ProcessPoolExecutor(num_cpus()), decode_job, AHEAD * size + num_cpus())
+    paths = share_of([path for path in paths if tensor_id(path) in image_of], size, args.share)
+    pool = ProcessPoolExecutor(num_cpus(), get_context("spawn"))  # an engine's threads bar forking
+    sink = Sink(pool, decode_job, AHEAD * size + num_cpus())
 
     def put(path: Path, outputs: list[np.ndarray]) -> None:
         sink.put(image_of[tensor_id(path)], outputs, category_ids)
 
     times = run_files(engine, paths, size, args.loop, put)
     done = dict(zip(map(tensor_id, paths), sink.close(), strict=True))
-    rows = [done[image["id"]][0] for image in data.selected]
-    joined = ssd_coco.join_results(args.model, data.selected, rows)
+    images = [image for image in data.selected if image["id"] in done]
+    joined = ssd_coco.join_results(args.model, images, [done[i["id"]][0] for i in images])
     write_json(args.detections, ssd_coco.results_to_json(joined))
     return times, {"decode": sum(seconds for _, seconds in done.values())}
 
@@ -159,7 +141,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--warmup_count", metavar="N", type=int, default=1, help="runs before timing (default: 1)"
     )
     parser.add_argument(
-        "--device", default="0", help="cpu, or cuda:0 (a bare number is the CPU; default: 0)"
+        "--device",
+        default="0",
+        help="card of a .om, several (0,1) with --detections; cpu or cuda:0 for the others",
+    )
+    parser.add_argument(
+        "--share", metavar="I/N", default="0/1", help="with --detections: every Nth batch from I on"
     )
     parser.add_argument(
         "--print_dtype", action="store_true", help="print the dtype of the input files; run nothing"
@@ -244,12 +231,28 @@ def main(argv: list[str] | None = None) -> None:
     if args.print_dtype:
         print(input_dtype(args.model))
         return
+    name = args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
+    if "," in args.device:
+        if not args.detections:
+            raise KitError(
+                f"--device {args.device}: several cards need --detections (or ais_bench)"
+            )
+        own = sys.argv[1:] if argv is None else argv
+        images = [image["id"] for image in ssd_coco.open_data(args).selected]
+        devices = args.device.split(",")
+        summary = run_shares(Path(__file__), own, devices, args.detections, images)
+        report(args, name, summary)
+        return
     engine = open_engine(args.model, args.device)
     print(f"engine {engine.name}, {engine.provider}; input {engine.dtype} {engine.shape}")
-    name = args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
-    folder = args.output / name if args.output else None
-    summary = run(engine, args, folder)
-    if folder:
+    summary = run(engine, args, args.output / name if args.output else None)
+    report(args, name, summary)
+
+
+def report(args: argparse.Namespace, name: str, summary: dict[str, Any]) -> None:
+    """Write the summary if there is an --output, and print its figures."""
+    if args.output:
+        folder = args.output / name
         paths = tensor_files(args.input) if args.input and not args.detections else []
         info = files_info(paths, folder, summary["batch_size"], args.outfmt)
         target = args.output / f"{name}_summary.json"

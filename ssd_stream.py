@@ -3,6 +3,7 @@
 Memory is bounded by AHEAD batches on each side, however many files there are.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +19,7 @@ from ssd_engines import Engine
 from ssd_files import read_tensor
 
 AHEAD = 2  # batches read before the one that runs, and batches on their way out after it
+EMPTY_LATENCY = {"min": 0.0, "max": 0.0, "mean": 0.0, "median": 0.0, "percentile(99%)": 0.0}
 
 
 class Times(NamedTuple):
@@ -106,3 +108,23 @@ def run_files(
                 put(path, [output[i] for output in outputs])
             progress.update(len(group))
     return Times(runs, read, len(groups) * size - len(paths))
+
+
+def summarise(runs: list[float], size: int) -> dict[str, Any]:
+    """Return ais_bench's figures for runs (milliseconds) of batches of `size`."""
+    times = {
+        "min": min(runs),
+        "max": max(runs),
+        "mean": float(np.mean(runs)),
+        "median": float(np.median(runs)),
+        "percentile(99%)": float(np.percentile(runs, 99)),
+        "count": len(runs),
+    }
+    return {
+        "NPU_compute_time": times,
+        "H2D_latency": EMPTY_LATENCY | {"count": len(runs)},  # nothing is copied to a device
+        "D2H_latency": EMPTY_LATENCY | {"count": len(runs)},
+        "throughput": 1000 * size / times["mean"],
+        "npu_compute_time_list": runs,
+        "pid": os.getpid(),
+    }
