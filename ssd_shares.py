@@ -26,8 +26,9 @@ def run_shares(
 ) -> dict[str, Any]:
     """Run `script argv` for each device on its share, join the detections into `target`.
 
-    images: ids in the order that the detections are to have. Returns the cards' summaries as one: speeds added, times joined. A card without a batch counts
-    nothing. Raises KitError if any run fails; then nothing is written.
+    images: ids in the order that the detections are to have. Returns the cards' summaries as
+    one: speeds added, times joined. A card without a batch counts nothing.
+    Raises KitError if any run fails; then nothing is written.
     """
     with tempfile.TemporaryDirectory(prefix=".shares-", dir=target.absolute().parent) as scratch:
         runs = []

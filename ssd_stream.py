@@ -111,20 +111,21 @@ def run_files(
 
 
 def summarise(runs: list[float], size: int) -> dict[str, Any]:
-    """Return ais_bench's figures for runs (milliseconds) of batches of `size`."""
+    """Return ais_bench's figures for runs (milliseconds) of batches of `size`; 0 without a run."""
+    array = np.array(runs or [0.0])
     times = {
-        "min": min(runs),
-        "max": max(runs),
-        "mean": float(np.mean(runs)),
-        "median": float(np.median(runs)),
-        "percentile(99%)": float(np.percentile(runs, 99)),
+        "min": float(array.min()),
+        "max": float(array.max()),
+        "mean": float(array.mean()),
+        "median": float(np.median(array)),
+        "percentile(99%)": float(np.percentile(array, 99)),
         "count": len(runs),
     }
     return {
         "NPU_compute_time": times,
         "H2D_latency": EMPTY_LATENCY | {"count": len(runs)},  # nothing is copied to a device
         "D2H_latency": EMPTY_LATENCY | {"count": len(runs)},
-        "throughput": 1000 * size / times["mean"],
+        "throughput": 1000 * size / times["mean"] if runs else 0.0,
         "npu_compute_time_list": runs,
         "pid": os.getpid(),
     }
