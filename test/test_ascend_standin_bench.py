@@ -50,7 +50,8 @@ def test_outputs_names_and_summary(models, tmp_path):
     assert done.returncode == 0, done.stderr
     assert names(out) == ["bs1", "bs1_summary.json"]
     assert stat.S_IMODE((out / "bs1").stat().st_mode) == 0o750
-    assert names(out / "bs1") == sorted(f"tensor([{i}])_{k}.bin" for i in (8, 9, 10) for k in (0, 1))
+    made = [f"tensor([{i}])_{k}.bin" for i in (8, 9, 10) for k in (0, 1)]
+    assert names(out / "bs1") == sorted(made)
     tiny.check_half(read_outputs(out / "bs1", 3), tiny.exact(models / "net.onnx", images))
     summary = json.loads((out / "bs1_summary.json").read_text())
     keys = ["filesinfo", "args", "NPU_compute_time", "H2D_latency", "D2H_latency", "throughput"]
@@ -116,7 +117,8 @@ def test_float16_in_and_out(models, tmp_path):
     assert ais_bench(models / "half1.om", "-i", tmp_path / "in", *options).returncode == 0
     assert (tmp_path / "o/tensor([8])_0.bin").stat().st_size == 2 * np.prod(tiny.LOC)
     want = tiny.exact(models / "net.onnx", images.astype(np.float32))
-    np.testing.assert_allclose(read_outputs(tmp_path / "o", 2, "float16")[0], want[0], rtol=4e-3, atol=2)
+    found = read_outputs(tmp_path / "o", 2, "float16")[0]
+    np.testing.assert_allclose(found, want[0], rtol=4e-3, atol=2)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_several_devices(models, tmp_path, edition, options, counts):
     summaries = {path.name for path in (tmp_path / "o").glob("*.json")}
     assert summaries == {f"{name}_summary.json" for name in counts}
     assert "[INFO] summary throughput:" in done.stdout
-    key = [key for key in json.loads((tmp_path / "o" / min(summaries)).read_text())["NPU_compute_time"]]
+    key = json.loads((tmp_path / "o" / min(summaries)).read_text())["NPU_compute_time"]
     assert ("percentile(99%)" in key) == (edition == "")
 
 
