@@ -67,7 +67,7 @@ def tiny_coco(tmp_path):
             box |= {"iscrowd": int(number == 4), "category_id": [3, 7, 90][number % 3]}
             box |= {"segmentation": [[1, 2, 3, 4, 5, 6]], "image_id": image_id}
             annotations.append(box | {"id": number + 1})
-    categories = [{"id": i, "name": f"class {i}"} for i in (3, 7, 90)]
+    categories = [{"id": i, "name": f"class {i}"} for i in (3, 7, 11, 90)]
     data = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(data | {"info": {}}))
     return root
