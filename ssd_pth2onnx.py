@@ -85,7 +85,8 @@ def difference(network: nn.Module, path: Path, image: Tensor) -> float:
     actual = session.run(list(OUTPUT_NAMES), {INPUT_NAME: image.numpy()})
     with torch.no_grad():
         expected = [output.numpy() for output in network(image)]
-    return max(float(np.abs(a - e).max()) for a, e in zip(actual, expected, strict=True))
+    pairs = zip(actual, expected, strict=True)
+    return float(np.max([np.abs(a - e).max() for a, e in pairs]))  # NaN if any is, unlike max()
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

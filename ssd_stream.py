@@ -80,7 +80,7 @@ class Sink:
 
 def time_runs(engine: Engine, batch: np.ndarray, loop: int) -> tuple[list[np.ndarray], list[float]]:
     """Run a batch `loop` times; return the last outputs and each run's milliseconds."""
-    milliseconds = []
+    outputs, milliseconds = [], []
     for _ in range(loop):
         start = time.perf_counter()
         outputs = engine.run(batch)

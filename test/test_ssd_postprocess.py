@@ -144,7 +144,7 @@ def test_outputs_of_a_wrong_size_are_refused(outputs, postprocess, tmp_path):
     path.write_bytes(path.read_bytes()[:-4])
     done = postprocess("--bin-input", tmp_path / "o")
     assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert "tensor([139])_1.bin of 139708 bytes" in done.stderr
+    assert "tensor([139])_1.bin of 174636 bytes" in done.stderr
 
 
 def test_annotations_without_their_keys_cannot_be_scored(
