@@ -100,12 +100,12 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
     0 where neither box has an area.
     """
-    left_top = np.maximum(a[..., :2], b[..., :2])
-    sides = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - left_top, 0)
-    shared = sides[..., 0] * sides[..., 1]
-    area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
-    area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):  # of infinite boxes too
+        left_top = np.maximum(a[..., :2], b[..., :2])
+        sides = np.maximum(np.minimum(a[..., 2:], b[..., 2:]) - left_top, 0)
+        shared = sides[..., 0] * sides[..., 1]
+        area_a = (a[..., 2] - a[..., 0]) * (a[..., 3] - a[..., 1])
+        area_b = (b[..., 2] - b[..., 0]) * (b[..., 3] - b[..., 1])
         return np.nan_to_num(shared / (area_a + area_b - shared), nan=0.0)
 
 

@@ -1,6 +1,8 @@
 """COCO's side of the kit: the data set's layout, annotation files, labels and result files."""
 
 import argparse
+import json
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -27,6 +29,42 @@ COCO_NAMES = (  # of category ids 1, 2, ...; COCO left out those with a dash
 COCO_CATEGORIES = [
     {"id": i, "name": name} for i, name in enumerate(COCO_NAMES.split(", "), start=1) if name != "-"
 ]
+EXACT = 2**53  # the whole numbers below are exact in float64, which result rows hold
+
+
+def is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < EXACT
+
+
+def is_whole(value: object) -> bool:
+    return type(value) is int and 0 <= value < EXACT
+
+
+def is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def is_size(value: object) -> bool:
+    return is_number(value) and value > 0
+
+
+def is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
+Kind = Callable[[object], bool]
+FIELDS: dict[str, dict[str, Kind]] = {  # of an instances file: what the kit reads
+    "images": {"id": is_whole, "file_name": is_text, "height": is_size, "width": is_size},
+    "annotations": {"id": is_whole, "image_id": is_whole, "category_id": is_whole, "bbox": is_box},
+    "categories": {"id": is_whole, "name": is_text},
+}
+SCORED_FIELDS: dict[str, Kind] = {"area": is_number, "iscrowd": lambda value: value in (0, 1)}
+RESULT_FIELDS: dict[str, Kind] = {  # of a result file, in the order of RESULT_COLUMNS
+    "image_id": is_whole,
+    "bbox": is_box,
+    "score": is_number,
+    "category_id": is_whole,
+}
 RESULT_COLUMNS = ("image_id", "x", "y", "width", "height", "score", "category_id")
 
 
@@ -47,43 +85,54 @@ def annotation_path(data: Path, annotation: Path | None = None) -> Path:
 def read_instances(path: Path) -> dict[str, Any]:
     """Read a COCO instances file.
 
-    Raises KitError if it is missing, broken, or not an instances file (captions, results, ...).
+    Raises KitError if it is missing, broken, or not an instances file (captions, results, ...), or
+    if ids in it do not fit together.
     """
     instances = read_json(path)
-    wanted = {
-        "images": {"id", "file_name", "height", "width"},
-        "annotations": {"id", "image_id", "category_id", "bbox"},
-        "categories": {"id", "name"},
-    }
-    for part, keys in wanted.items():
+    ids = {}
+    for part, fields in FIELDS.items():
         rows = instances.get(part) if isinstance(instances, dict) else None
         if not isinstance(rows, list):
             raise KitError(f"{path}: no list of {part}; give a COCO instances file")
-        for row in rows:
-            missing = keys - row.keys() if isinstance(row, dict) else keys
-            if missing:
-                names = ", ".join(sorted(missing))
-                raise KitError(f"{path}: {part} without {names}; give a COCO instances file")
-    if not instances["images"]:
-        raise KitError(f"{path}: no images; give a COCO instances file")
-    unknown = {a["image_id"] for a in instances["annotations"]} - {
-        image["id"] for image in instances["images"]
-    }
-    if unknown:
-        raise KitError(
-            f"{path}: annotations of images that are not listed ({first_few(sorted(unknown))}); "
-            "fetch or make it again"
-        )
+        check_fields(rows, part, fields, path)
+        ids[part] = {row["id"] for row in rows}
+        if len(ids[part]) < len(rows):
+            raise KitError(f"{path}: {part} that share an id; fetch or make it again")
+    for part in ("images", "categories"):
+        if not ids[part]:
+            raise KitError(f"{path}: no {part}; give a COCO instances file")
+    for key, part in (("image_id", "images"), ("category_id", "categories")):
+        unknown = {annotation[key] for annotation in instances["annotations"]} - ids[part]
+        if unknown:
+            raise KitError(
+                f"{path}: annotations of {part} that are not listed "
+                f"({first_few(sorted(unknown))}); fetch or make it again"
+            )
     return instances
+
+
+def check_fields(rows: list[Any], part: str, fields: dict[str, Kind], path: Path) -> None:
+    """Raise KitError unless each row of a part of an instances file has those fields."""
+    for row in rows:
+        missing = fields.keys() - row.keys() if isinstance(row, dict) else fields.keys()
+        if missing:
+            names = ", ".join(sorted(missing))
+            raise KitError(f"{path}: {part} without {names}; give a COCO instances file")
+        for key, is_right in fields.items():
+            if not is_right(row[key]):
+                value = json.dumps(row[key])[:40]
+                raise KitError(f"{path}: {part} with {key} {value}; fetch or make it again")
 
 
 def check_scorable(instances: dict[str, Any], path: Path) -> None:
     """Raise KitError unless the annotations have what scoring reads: area and iscrowd."""
-    if any("area" not in a or "iscrowd" not in a for a in instances["annotations"]):
+    annotations = instances["annotations"]
+    if any("area" not in a or "iscrowd" not in a for a in annotations):
         raise KitError(
             f"{path}: annotations without area or iscrowd cannot be scored; "
             "make it again with prepare-json.py --keep-keys"
         )
+    check_fields(annotations, "annotations", SCORED_FIELDS, path)
 
 
 def select_images(instances: dict[str, Any], all_images: bool) -> list[dict[str, Any]]:
@@ -105,7 +154,12 @@ def describe_selection(instances: dict[str, Any], selected: list[dict[str, Any]]
 
 
 def picture_path(folder: Path, file_name: str) -> Path:
-    """Return the path of a picture; raises KitError if `file_name` leads out of `folder`."""
+    """Return the path of a picture; raises KitError if `file_name` leads out of `folder`.
+
+    Or if it holds control characters, which would break the line that tells of a bad picture.
+    """
+    if any(ord(letter) < ord(" ") for letter in file_name):
+        raise KitError(f"{file_name!r}: file_name with control characters; correct it")
     parts = PurePosixPath(file_name.replace("\\", "/"))
     if parts.is_absolute() or ".." in parts.parts or not parts.parts:
         raise KitError(f"{file_name!r}: file_name leaves the picture folder {folder}; correct it")
@@ -118,19 +172,21 @@ def results(
     """Decode one picture's outputs into rows of RESULT_COLUMNS: (K, 7) float64, pixels.
 
     image: its entry of the annotation file. ploc: (4, 8732), plabel: (labels, 8732) float32.
-    category_ids: (labels - 1,), that of label 1 first. None if the outputs hold NaN or infinity.
+    category_ids: (labels - 1,), that of label 1 first. None if the outputs hold NaN or infinity,
+    or give a box that does.
     """
     if not (np.isfinite(ploc).all() and np.isfinite(plabel).all()):
         return None
     found = decode(ploc, plabel)
-    ltrb = found.ltrb * np.array([image["width"], image["height"]] * 2, np.float32)
+    with np.errstate(over="ignore"):  # found below
+        ltrb = found.ltrb * np.array([image["width"], image["height"]] * 2, np.float32)
     rows = np.empty((len(ltrb), len(RESULT_COLUMNS)))
     rows[:, 0] = image["id"]
     rows[:, 1:3] = ltrb[:, :2]
     rows[:, 3:5] = ltrb[:, 2:] - ltrb[:, :2]
     rows[:, 5] = found.scores
     rows[:, 6] = category_ids[found.labels - 1]
-    return rows
+    return rows if np.isfinite(rows).all() else None  # a wild offset makes a box infinite
 
 
 def join_results(
@@ -164,11 +220,19 @@ def results_from_json(path: Path) -> np.ndarray:
 
     Raises KitError if it is not one.
     """
-    try:
-        rows = [[r["image_id"], *r["bbox"], r["score"], r["category_id"]] for r in read_json(path)]
-        return np.array(rows, np.float64).reshape(-1, len(RESULT_COLUMNS))
-    except (KeyError, TypeError, ValueError):
-        raise KitError(f"{path}: not a COCO result file; make it with ssd_postprocess.py") from None
+    found = read_json(path)
+    if not isinstance(found, list):
+        raise KitError(f"{path}: not a COCO result file; make it with ssd_postprocess.py")
+    for one in found:
+        if not isinstance(one, dict) or not all(
+            key in one and is_right(one[key]) for key, is_right in RESULT_FIELDS.items()
+        ):
+            raise KitError(
+                f"{path}: not a COCO result file ({json.dumps(one)[:80]}); "
+                "make it with ssd_postprocess.py"
+            )
+    rows = [[one["image_id"], *one["bbox"], one["score"], one["category_id"]] for one in found]
+    return np.array(rows, np.float64).reshape(-1, len(RESULT_COLUMNS))
 
 
 class DataSet(NamedTuple):

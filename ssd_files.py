@@ -70,7 +70,7 @@ def first_few(names: Iterable[object], limit: int = 5) -> str:
 
 def natural_key(path: Path) -> list:
     """Sort key that puts `tensor([9])` before `tensor([10])`, as ais_bench does."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path.name)]
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path.name)]
 
 
 def tensor_files(folder: Path) -> list[Path]:
@@ -140,14 +140,14 @@ def read_tensor(path: Path, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
 def output_paths(folder: Path) -> dict[int, list[Path]]:
     """Map image id to its output files `tensor([ID])_K`, in order of K.
 
-    Folders of several devices (`device0_0/` and the like) under `folder` are looked through too;
-    where each device ran all inputs, the first counts.
+    Folders under `folder` are looked through too: those of several devices (`device0_0/`), and the
+    dated one of the tool of 2022. Where each device ran all inputs, the first counts.
     Raises KitError if the folder is missing.
     """
     if not folder.is_dir():
         raise KitError(f"{folder}: no such folder; run ssd_infer.py or ais_bench first")
     found: dict[int, list[Path]] = {}
-    for path in sorted([*folder.glob("tensor*"), *folder.glob("device*/tensor*")]):
+    for path in sorted([*folder.glob("tensor*"), *folder.glob("*/tensor*")]):
         image_id = tensor_id(path)
         if image_id is not None and path.suffix.lower() in TENSOR_SUFFIXES:
             files = found.setdefault(image_id, [])
@@ -232,7 +232,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise KitError(f"{path}: cannot read: {error.strerror}; check the path") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter: brackets without end
         raise KitError(f"{path}: not JSON ({error}); fetch or make it again") from None
 
 

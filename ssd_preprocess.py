@@ -32,6 +32,7 @@ from ssd_files import (
     num_cpus,
     read_json,
     run_main,
+    tensor_id,
     tensor_stem,
     write_bytes,
     write_json,
@@ -64,7 +65,8 @@ def resize(path: Path) -> np.ndarray:
     except FileNotFoundError:
         raise KitError(f"{path}: no such picture; fetch it") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = str(error).split(" <")[0].split(" '")[0]  # without object addresses and the path
+        reason = getattr(error, "strerror", None) or str(error)
+        reason = reason.split(" <")[0].split(" '")[0]  # without object addresses and the path
         raise KitError(f"{path}: not a whole picture ({reason}); fetch it again") from None
 
 
@@ -92,14 +94,22 @@ def preprocess_job(job: tuple[Path, Path, str]) -> str | None:
     return preprocess(*job)
 
 
-def forget_other_source(folder: Path, source: dict[str, Any]) -> bool:
-    """Tell whether files in `folder` are of another source, and note this one there."""
+def forget_other_source(folder: Path, source: dict[str, Any]) -> None:
+    """Remove files in `folder` that were made from another source, and note this one there.
+
+    They go first: were they there still when a run is broken off, the next one would keep them.
+    """
     record = folder / SOURCE
-    other = record.exists() and read_json(record) != source
+    try:
+        other = record.exists() and read_json(record) != source
+    except KitError:  # a broken record tells nothing
+        other = True
     if other:
         note(f"{folder}: holds files of other pictures or dtype; writing all of them again")
+        for path in folder.glob("tensor*"):
+            if tensor_id(path) is not None:
+                path.unlink()
     write_json(record, source)
-    return other
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -137,12 +147,12 @@ def main(argv: list[str] | None = None) -> int:
     if not data.pictures.is_dir():
         raise KitError(f"{data.pictures}: no such picture folder; fetch the pictures or correct it")
     source = {"pictures": str(data.pictures.resolve()), "dtype": args.dtype}
-    force = forget_other_source(args.bin_output, source) or args.force
+    forget_other_source(args.bin_output, source)
     size = int(np.prod(INPUT_SHAPES[args.dtype])) * np.dtype(args.dtype).itemsize
     jobs, bad, kept = [], [], 0
     for image in data.selected:
         target = args.bin_output / f"{tensor_stem(image['id'])}.bin"
-        if not force and target.exists() and target.stat().st_size == size:
+        if not args.force and target.exists() and target.stat().st_size == size:
             kept += 1
             continue
         try:

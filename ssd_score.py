@@ -84,7 +84,7 @@ def _load(instances: dict[str, Any], rows: np.ndarray, scorer: str) -> tuple[Any
         from faster_coco_eval import COCOeval_faster as evaluator
     with contextlib.redirect_stdout(io.StringIO()):
         truth = COCO()
-        truth.dataset = instances
+        truth.dataset = instances | {"annotations": _numbered(instances["annotations"])}
         truth.createIndex()
         found = COCO()
         found.dataset = {
@@ -96,9 +96,16 @@ def _load(instances: dict[str, Any], rows: np.ndarray, scorer: str) -> tuple[Any
     return truth, found, evaluator
 
 
+def _numbered(annotations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Copy annotations with ids from 1 on: to the scorers an id of 0 means "matched nothing"."""
+    return [annotation | {"id": i} for i, annotation in enumerate(annotations, start=1)]
+
+
 def _as_annotations(rows: np.ndarray) -> list[dict[str, Any]]:
     """Turn result rows into annotations as the scorers' loadRes does, which refuses no rows."""
-    return [
-        result | {"id": i, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
-        for i, result in enumerate(results_to_json(rows), start=1)
-    ]
+    return _numbered(
+        [
+            result | {"area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+            for result in results_to_json(rows)
+        ]
+    )

@@ -171,7 +171,8 @@ def test_annotations_without_their_keys_cannot_be_scored(
         ),
         ('{"images": [], "annotations": [], "categories": []}', "no images"),
         (
-            '{"images": [{"id": 1, "file_name": "a", "height": 1, "width": 1}], "categories": [],'
+            '{"images": [{"id": 1, "file_name": "a", "height": 1, "width": 1}],'
+            ' "categories": [{"id": 1, "name": "a"}],'
             ' "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1]}]}',
             "images that are not listed (7)",
         ),
