@@ -13,6 +13,7 @@ import argparse
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -89,14 +90,14 @@ def atc_command(args: argparse.Namespace, soc: str, output: Path, aipp: Path) ->
     return command + args.atc_args
 
 
-def note(args: argparse.Namespace, soc: str, command: list[str]) -> dict[str, Any]:
-    """Return what OM.json says."""
+def note(args: argparse.Namespace, soc: str, command: list[str], made: Path) -> dict[str, Any]:
+    """Return what OM.json says of the .om just made."""
     modes = [name for name in ("aipp", "output_fp16", "dynamic_batch") if getattr(args, name)]
     if args.precision_mode_v2:
         modes.append(args.precision_mode_v2)
     sizes = [int(size) for size in (args.dynamic_batch or "").split(",") if size]
     return {
-        "om_sha256": sha256(args.om_path),
+        "om_sha256": sha256(made),
         "onnx": args.onnx_path.name,
         "onnx_sha256": sha256(args.onnx_path),
         "command": command,
@@ -164,13 +165,16 @@ def main(argv: list[str] | None = None) -> int:
             write_bytes(log, (done.stdout + done.stderr).encode())
             status = done.returncode if done.returncode > 0 else 128 - done.returncode
             reason = ssd_ascend.explain(done.stdout + done.stderr)
+            if done.returncode < 0:
+                reason = f"killed by {signal.Signals(-done.returncode).name}; {reason}"
             name = Path(__file__).name
             print(f"{name}: error: {args.om_path}: atc failed: {reason} ({log})", file=sys.stderr)
             return status if done.returncode else 1
-        ssd_ascend.sidecar_path(args.om_path).unlink(missing_ok=True)
+        # the note first: should the .om then not come, the note is of another and gets refused
+        told = note(args, soc, command, made)
+        write_json(ssd_ascend.sidecar_path(args.om_path), told, indent=2)
         os.replace(made, args.om_path)
     log.unlink(missing_ok=True)
-    write_json(ssd_ascend.sidecar_path(args.om_path), note(args, soc, command), indent=2)
     print(f"{args.om_path}: {soc}, SHA-256 {sha256(args.om_path)}")
     return 0
 

@@ -68,6 +68,13 @@ def latency(found: list[dict[str, Any]]) -> dict[str, float]:
     return {"mean": float(runs.mean())} | shares | {"runs": len(runs)}
 
 
+def padded(summary: dict[str, Any], batch: int) -> int:
+    """Return how many pictures filled the last batch up, as noted or by the number of inputs."""
+    if "padded" in summary:
+        return summary["padded"]
+    return -sum(len(one["infiles"]) for one in summary.get("filesinfo", {}).values()) % batch
+
+
 def make_row(folder: Path, batch: int) -> dict[str, Any]:
     """Return the table's row of one batch size; what was not made is None."""
     data, perf = summaries(folder, f"bs{batch}"), summaries(folder, f"bs{batch}_perf")
@@ -87,7 +94,7 @@ def make_row(folder: Path, batch: int) -> dict[str, Any]:
         "fps": sum(one["throughput"] for one in timed),
         "end_to_end": None,
         "images": score["images"] if score else None,
-        "padded": -score["images"] % batch if score else None,
+        "padded": sum(padded(one, batch) for one in data) if data else None,
         "model_sha256": first.get("model_sha256"),
         "engine": first.get("engine"),
         "provider": first.get("provider"),

@@ -67,10 +67,10 @@ source_toolkit() {
         "$home/ascend-toolkit/set_env.sh"; do
         if [[ -r $file ]]; then
             note "sourcing $file"
-            set +u  # the vendor's file reads variables that may not be set
+            set +eu  # the vendor's file reads variables that may not be set, and has tests that fail
             # shellcheck disable=SC1090
             source "$file"
-            set -u
+            set -eu
             return 0
         fi
     done

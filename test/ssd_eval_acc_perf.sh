@@ -17,11 +17,10 @@ interrupted goes on where it stopped.
   --images=DIR            another picture folder
   --batch_sizes=1,16      batch sizes
   --models=.              folder of the models
-  --variant=NAME          run ssd_bsN_NAME.onnx (uint8, int8) instead of ssd_bsN.onnx
+  --variant=NAME          run ssd_bsN_NAME.onnx (such as uint8) instead of ssd_bsN.onnx
   --output=./result       folder for everything written
-  --engine=auto           auto, ascend, onnxruntime or openvino; auto takes ascend if an inference
-                          tool and a card are there, and says why
-  --precision=f32         openvino: f32, bf16 or int8
+  --engine=auto           auto, ascend or onnxruntime; auto takes ascend if an inference tool and a
+                          card are there, and says why
   --loop=auto             runs of the pure-inference timing
   --fast                  time all batch sizes, score only batch 1 and the fastest
   --all_images            score also images without annotation (COCO's official protocol)
@@ -64,11 +63,10 @@ model_of() {  # BATCH
 
 # Runs ais_bench or ais_infer.py, keeps its log, and explains a failure.
 run_tool() {  # NAME ARGUMENT...
-    local name=$1 log=$output/$1.log status=0
+    local name=$1 log=$output/$1.log status=0 how=failed
     local -a command=(python3 -m ais_bench --output "$output" --output_dirname "$1" --outfmt BIN)
     shift
     if [[ $tool != ais_bench ]]; then
-        rm -rf -- "${output:?}/$name"
         mkdir -p -- "$output/$name"  # this tool wants it there, and makes a dated folder in it
         command=(python3 "$tool" --output "$output/$name" --outfmt BIN)
     fi
@@ -76,7 +74,8 @@ run_tool() {  # NAME ARGUMENT...
     if ((status)); then
         tail -n 5 -- "$log" >&2
         python3 "$root/ssd_ascend.py" explain "$log" >&2 || true
-        die "$status" "inference tool failed (log $log); what was done before it is kept"
+        ((status <= 128)) || how="was killed by signal $((status - 128))"
+        die "$status" "inference tool $how (log $log); what was done before it is kept"
     fi
 }
 
@@ -84,6 +83,7 @@ run_tool() {  # NAME ARGUMENT...
 infer() {  # NAME MODEL BATCH [ARGUMENT...]
     local name=$1 model=$2 batch=$3 start
     shift 3
+    rm -rf -- "${output:?}/$name" "$output/$name"_{summary,wall}.json  # a former run's
     if [[ $engine == ascend && $in_process == no || $engine == ascend && $name == *_perf ]]; then
         printf '[%s on %s]\n' "$name" "${tool##*/}" >&2
         [[ $model != */ssd_dynamic.om ]] || set -- "$@" --dymBatch "$batch"
@@ -93,7 +93,6 @@ infer() {  # NAME MODEL BATCH [ARGUMENT...]
         printf '{"model": "%s", "start": %s, "end": %s}\n' "${model##*/}" "$start" \
             "$(date +%s.%N)" >"$output/${name}_wall.json"
     else
-        rm -f -- "$output/${name}_wall.json"
         stage "$name" python3 "$root/ssd_infer.py" --model "$model" --batchsize "$batch" \
             --output "$output" --output_dirname "$name" "${engine_options[@]}" "$@"
     fi
@@ -104,7 +103,6 @@ score() {  # BATCH
     local batch=$1 name=bs$1 model detections=$output/bs$1_detections.json
     local -a options=("${data[@]}" --threshold "$threshold" --output "$output/${name}_result.json")
     model=$(model_of "$batch")
-    rm -rf -- "${output:?}/$name"  # a former run's
     if [[ $in_process == yes ]]; then
         infer "$name" "$model" "$batch" --input "$inputs" --detections "$detections" "${data[@]}"
         options+=(--score-only "$detections")
@@ -127,14 +125,14 @@ time_pure() {  # BATCH
         [[ $engine == ascend ]] || runs=$(($1 < 8 ? 24 / $1 : 3))
     fi
     infer "bs$1_perf" "$model" "$1" --loop "$runs"
-    find "$output" -path "$output/bs$1_perf/*" -name '*.bin' -delete
+    [[ ! -d $output/bs$1_perf ]] || find "$output/bs$1_perf" -name '*.bin' -delete
 }
 
 # Runs a step unless an interrupted run has done it with the same model and options.
 once() {  # NAME BATCH FUNCTION
     local stamp=$output/.$1$2.done model made_with
     model=$(model_of "$2")
-    made_with="$(cksum <"$model") $engine $options_line"
+    made_with="$(cksum <"$model") $(cksum <"${data[3]}") $engine ${tool##*/} $options_line"
     if [[ -f $stamp && $(<"$stamp") == "$made_with" ]]; then
         note "$1, batch $2: kept from the interrupted run"
         return 0
@@ -150,7 +148,7 @@ prepare() {
     for batch in "${batch_list[@]}"; do
         model=$(model_of "$batch")
         [[ -f $model ]] || die 1 "$model: no such model; make it with test/ssd_pth2om.sh"
-        one=$(python3 "$root/ssd_infer.py" --model "$model" --print_dtype) || exit 1
+        one=$(python3 "$root/ssd_infer.py" --model "$model" --print_dtype) || exit
         [[ -z $dtype || $dtype == "$one" ]] ||
             die 1 "$model takes $one, the models before it $dtype; convert them alike"
         dtype=$one
@@ -179,13 +177,14 @@ report() {
             facts+=(--fact "$fact")
         done < <(python3 "$root/ssd_ascend.py" facts "$(model_of "${batch_list[0]}")")
     fi
+    rm -f -- "$output/report.json"  # its facts are a former run's
     stage report python3 "$root/ssd_report.py" "$output" "${data[@]}" "${facts[@]}" \
         --batch_sizes "$batch_sizes"
 }
 
 main() {
     local data_path='' annotation='' batch_sizes=1,16 engine=auto models=. output=./result loop=auto
-    local keep_outputs=no in_process=no threshold=0.23 fast=no variant='' precision='' device=0
+    local keep_outputs=no in_process=no threshold=0.23 fast=no variant='' device=0
     local ais_infer=${AIS_INFER:-} tool='' command_line="${0##*/} $*" batch best inputs options_line
     local -a batch_list data images=() all_images=() engine_options=() divide=()
     while (($#)); do
@@ -198,7 +197,6 @@ main() {
             --variant=*) variant=${1#*=} ;;
             --output=*) output=${1#*=} ;;
             --engine=*) engine=${1#*=} ;;
-            --precision=*) precision=${1#*=} ;;
             --loop=*) loop=${1#*=} ;;
             --fast) fast=yes ;;
             --all_images) all_images=(--all-images) ;;
@@ -214,23 +212,26 @@ main() {
     done
     [[ -n $data_path ]] || die 2 "--data_path=DIR is missing; see --help"
     read_batch_sizes "$batch_sizes"
-    check_choice --engine "$engine" auto ascend onnxruntime openvino
+    check_choice --engine "$engine" auto ascend onnxruntime
     [[ $loop == auto || $loop =~ ^[1-9][0-9]*$ ]] || die 2 "--loop=$loop: give a number of runs"
+    [[ $threshold =~ ^(0?\.[0-9]+|[01](\.0*)?)$ ]] || die 2 "--threshold=$threshold: give 0 to 1"
     [[ $device =~ ^[0-9]+(,[0-9]+)*$ ]] || die 2 "--device=$device: give numbers such as 0,1"
-    [[ $engine == openvino || -z $precision ]] || die 2 "--precision is for --engine=openvino"
     [[ ! -d $data_path/coco ]] || data_path=$data_path/coco
     [[ -d $data_path ]] || die 1 "$data_path: no such folder; give the one that holds val2017/"
     choose_engine
-    [[ $engine != openvino ]] || engine_options=(--engine openvino --precision "${precision:-f32}")
+    if [[ $engine == ascend && $tool != ais_bench ]]; then
+        [[ $in_process == no ]] || die 1 "--in_process needs ais_bench, not ${tool##*/}"
+        [[ $device != *,* ]] || die 1 "--device=$device: ${tool##*/} takes one card; give one"
+    fi
     [[ $engine != ascend ]] || engine_options=(--device "$device")
     if [[ $engine == ascend && $device == *,* && $tool == ais_bench ]] &&
-        python3 -m ais_bench --help | grep -q divide_input; then
+        python3 -m ais_bench --help | grep divide_input >/dev/null; then  # -q would break the pipe
         divide=(--divide_input 1)  # without it every card would run all inputs
     fi
     mkdir -p -- "$output"
     inputs=$output/ssd_bin
     options_line="$data_path ${annotation:-} ${images[*]} ${all_images[*]} $in_process $threshold"
-    options_line+=" $loop $device $precision $keep_outputs"
+    options_line+=" $loop $device $keep_outputs"
     prepare
     if [[ $fast == yes ]]; then
         for batch in "${batch_list[@]}"; do
@@ -239,7 +240,12 @@ main() {
         best=$(python3 "$root/ssd_report.py" "$output" --batch_sizes "$batch_sizes" --print-best)
         note "fastest: batch $best; scoring it and batch 1"
         for batch in "${batch_list[@]}"; do
-            [[ $batch != 1 && $batch != "$best" ]] || once scoring "$batch" score
+            if [[ $batch == 1 || $batch == "$best" ]]; then
+                once scoring "$batch" score
+            else
+                rm -f -- "$output/bs$batch"_{summary,wall,result,detections}.json  # a former run's
+                rm -f -- "$output/.scoring$batch.done"
+            fi
         done
     else
         for batch in "${batch_list[@]}"; do
