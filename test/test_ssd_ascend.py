@@ -1,0 +1,162 @@
+"""What the kit knows of Ascend's tools, held against their stand-in."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ssd_ascend
+from ssd_boxes import MEAN, STD
+from ssd_files import KitError
+
+STANDIN = Path(__file__).parent / "ascend_standin"
+TABLE = """\
++-------------------+-----------------+------------------------------------------------------+
+| NPU     Name      | Health          | Power(W)     Temp(C)           Hugepages-Usage(page) |
+| Chip    Device    | Bus-Id          | AICore(%)    Memory-Usage(MB)                        |
++===================+=================+======================================================+
+| 0       310P3     | OK              | 15.8         42                0    / 0              |
+| 0       0         | 0000:82:00.0    | 0            1074 / 21534                            |
++===================+=================+======================================================+
+"""
+
+
+@pytest.fixture
+def standin(tmp_path, monkeypatch):
+    """The stand-in on PATH, and the file that its calls are logged to."""
+    monkeypatch.setenv("PATH", f"{STANDIN}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(STANDIN))
+    monkeypatch.setenv("STANDIN_LOG", str(tmp_path / "log"))
+    return tmp_path / "log"
+
+
+def test_the_documented_table_is_read():
+    assert ssd_ascend.parse_cards(TABLE) == [ssd_ascend.Card(0, "310P3", "OK", 0, (1074, 21534))]
+    assert ssd_ascend.parse_cards("no table") == []
+
+
+@pytest.mark.parametrize(
+    ("cards", "soc"),
+    [
+        ("310P3:OK", "Ascend310P3"),
+        ("310:OK,310:OK", "Ascend310"),
+        ("310P3:Warning,310:OK:busy", "Ascend310"),
+        ("310P3:OK,310:OK", "several kinds of chip"),
+        ("310P3:Alarm", "no healthy card"),
+        ("", "finds no card"),
+    ],
+)
+def test_the_chip_is_that_of_the_healthy_cards(cards, soc, standin, monkeypatch):
+    monkeypatch.setenv("STANDIN_CARDS", cards)
+    if soc.startswith("Ascend"):
+        assert ssd_ascend.soc_version() == soc
+    else:
+        with pytest.raises(KitError, match=soc):
+            ssd_ascend.soc_version()
+
+
+def test_aipp_numbers_come_from_the_one_mean_and_std(monkeypatch):
+    def parse():
+        pairs = (line.split(": ") for line in ssd_ascend.aipp_config().splitlines() if ":" in line)
+        return {key.strip(): value for key, value in pairs}
+
+    config = parse()
+    rgb = np.arange(256)
+    for i, (mean, std) in enumerate(zip(MEAN, STD, strict=True)):
+        aipp = (rgb - float(config[f"min_chn_{i}"])) * float(config[f"var_reci_chn_{i}"])
+        np.testing.assert_allclose(aipp, (rgb / 255 - mean) / std, atol=1e-6)
+    monkeypatch.setattr(ssd_ascend, "MEAN", (0.5, 0.5, 0.5))
+    assert parse()["min_chn_0"] == "127.5"
+
+
+@pytest.mark.parametrize(
+    "code", ["E10001", "E10034", "E10060", "E16005", "E19010", "EZ9010", "EZ3003", "507033"]
+)
+def test_every_code_has_advice(code):
+    assert ssd_ascend.explain(f"ATC run failed\n{code}: [PID: 7] words").startswith(f"{code}: ")
+
+
+def convert(run_stage, folder, *options):
+    (folder / "m.onnx").exists() or (folder / "m.onnx").write_bytes(b"not read by these tests")
+    return run_stage(
+        "ssd_onnx2om.py", "--onnx-path", folder / "m.onnx", "--om-path", folder / "m.om", *options
+    )
+
+
+@pytest.mark.parametrize("code", ["E10001", "E19010", "EZ3003"])
+def test_a_failing_atc_leaves_its_log_and_nothing_else(code, standin, tmp_path, run_stage):
+    done = convert(run_stage, tmp_path, "--soc_version", "Ascend310P3")
+    done = run_stage(
+        "ssd_onnx2om.py", "--onnx-path", tmp_path / "m.onnx", "--om-path", tmp_path / "m.om",
+        env={"STANDIN_ATC_ERROR": code},
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert f"atc failed: {code}: " in done.stderr and done.stderr.count("\n") == 1
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["log", "m.atc.log", "m.onnx"]
+
+
+def test_atc_gets_the_documented_call(standin, tmp_path, run_stage):
+    convert(
+        run_stage,
+        tmp_path,
+        "--bs",
+        16,
+        "--aipp",
+        "--output_fp16",
+        "--atc_args=--buffer_optimize=l2_optimize",
+    )
+    calls = [json.loads(line) for line in standin.read_text().splitlines()]
+    assert calls[0] == ["npu-smi", "info"]
+    argv = [word for word in calls[1] if not word.startswith("--output=")]
+    assert argv == [
+        "atc",
+        "--framework=5",
+        f"--model={tmp_path / 'm.onnx'}",
+        "--input_format=NCHW",
+        "--input_shape=image:16,3,300,300",
+        "--log=error",
+        "--soc_version=Ascend310P3",
+        f"--insert_op_conf={tmp_path / 'm.aipp.cfg'}",
+        "--enable_small_channel=1",
+        "--output_type=FP16",
+        "--buffer_optimize=l2_optimize",
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--aipp", "--atc_args=--input_fp16_nodes=image"],
+        ["--dynamic_batch", "1,8", "--atc_args=--dynamic_dims=1"],
+        ["--precision_mode_v2", "fp16", "--atc_args=--precision_mode=force_fp16"],
+        ["--atc_args=--soc_version=Ascend310"],
+        ["--atc_args=--auto_tune_mode=GA"],
+    ],
+)
+def test_what_excludes_each_other_is_refused_before_atc_runs(options, standin, tmp_path, run_stage):
+    done = convert(run_stage, tmp_path, *options)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert not standin.exists()
+
+
+def test_a_note_of_another_om_is_refused(tmp_path):
+    om = tmp_path / "m.om"
+    om.write_bytes(b"one")
+    assert ssd_ascend.read_sidecar(om)["input_dtype"] == "float32"
+    ssd_ascend.sidecar_path(om).write_text('{"om_sha256": "of another"}')
+    with pytest.raises(KitError, match="convert again"):
+        ssd_ascend.read_sidecar(om)
+
+
+def test_the_other_tool_named_ais_bench_is_refused(standin, tmp_path, run_stage):
+    assert run_stage("ssd_ascend.py", "tool").stdout == "ais_bench\n"
+    info = tmp_path / "ais_bench-3.0.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ais_bench\nVersion: 3.0.0\n")
+    done = run_stage("ssd_ascend.py", "tool", env={"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1 and "3.0.0: another tool of that name" in done.stderr
+    old = STANDIN / "ais_infer.py"
+    done = run_stage("ssd_ascend.py", "tool", "--ais_infer", old, env={"PYTHONPATH": ""})
+    assert done.stdout == f"{old}\n"
