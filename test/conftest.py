@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
+from resource import RLIMIT_FSIZE, setrlimit
 
 import numpy as np
 import pytest
@@ -16,14 +18,40 @@ COCO_TINY = ROOT.parent / "shared" / "coco_tiny"
 
 @pytest.fixture
 def run_stage():
-    """Run a top-level script as a user does, from another folder."""
+    """Run a top-level script as a user does, from another folder.
 
-    def run(name, *args, env=None):
+    No file that it writes may grow beyond `room` bytes, if given: as on a disk that fills up, the
+    first bytes are written and the others are refused.
+    """
+
+    def run(name, *args, env=None, room=None):
         command = [sys.executable, str(ROOT / name), *map(str, args)]
-        env = os.environ | (env or {})
-        return subprocess.run(command, cwd="/", env=env, capture_output=True, text=True)
+        limit = None if room is None else partial(setrlimit, RLIMIT_FSIZE, (room, room))
+        return subprocess.run(
+            command,
+            cwd="/",
+            env=os.environ | (env or {}),
+            capture_output=True,
+            text=True,
+            preexec_fn=limit,
+        )
 
     return run
+
+
+@pytest.fixture
+def refused():
+    """Check that a stage ended as it must on bad input: exit 1, one line on stderr with `told`."""
+
+    def check(done, *told):
+        assert done.returncode == 1
+        assert done.stderr.count("\n") == 1, done.stderr
+        stage = Path(done.args[1]).name
+        assert done.stderr.startswith(f"{stage}: error: ")
+        for words in told:
+            assert str(words) in done.stderr
+
+    return check
 
 
 @pytest.fixture
@@ -71,3 +99,43 @@ def tiny_coco(tmp_path):
     data = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(data | {"info": {}}))
     return root
+
+
+@pytest.fixture(scope="session")
+def network():
+    """A random network, quick for its three labels, all of whose weights count (needs torch)."""
+    torch = pytest.importorskip("torch")
+    import ssd_r34
+
+    torch.manual_seed(0)
+    made = ssd_r34.SSDR34(labels=3)
+    for module in made.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.4, 0.8)
+            torch.nn.init.normal_(module.bias, std=0.1)
+            torch.nn.init.normal_(module.running_mean, std=0.1)
+            torch.nn.init.uniform_(module.running_var, 0.5, 1.5)
+        elif isinstance(module, torch.nn.Conv2d) and module.bias is not None:
+            torch.nn.init.normal_(module.bias)
+    return made.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="session")
+def checkpoint(network, tmp_path_factory):
+    """That network as a checkpoint file, in a folder whose name is no easy one."""
+    import torch
+
+    path = tmp_path_factory.mktemp("check point;'é") / "ssd.pt"
+    torch.save({"model": network.state_dict(), "epoch": 1}, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def onnx_file(checkpoint, tmp_path_factory):
+    """That network as ONNX, of any batch size."""
+    import ssd_pth2onnx
+
+    path = tmp_path_factory.mktemp("onnx") / "ssd.onnx"
+    options = ["--pth-path", str(checkpoint), "--onnx-path", str(path), "--dynamic"]
+    ssd_pth2onnx.main(options)
+    return path

@@ -43,14 +43,15 @@ def literal_decode(ploc, plabel):
 
 
 def outputs(kind, labels=81):
-    """Raw outputs of one picture, of a network that is sure, crowded or lost."""
+    """Raw outputs of one picture, of a network that is sure, crowded, of one mind, or lost."""
     rng = np.random.default_rng(len(kind))
-    count = {"clean": 60, "crowded": 1500, "noisy": 8732}[kind]
+    count = {"clean": 60, "crowded": 1500, "one label": 600, "noisy": 8732}[kind]
     ploc = rng.normal(0, 1.5, (4, 8732)).astype(np.float32)
     plabel = rng.normal(0, 1, (labels, 8732)).astype(np.float32)
     plabel[0] += 12
     some = rng.choice(8732, count, replace=False)
-    plabel[rng.integers(1, labels, count), some] += rng.uniform(9, 16, count).astype(np.float32)
+    which = 5 if kind == "one label" else rng.integers(1, labels, count)
+    plabel[which, some] += rng.uniform(9, 16, count).astype(np.float32)
     if kind == "noisy":
         plabel = rng.normal(0, 2.5, plabel.shape).astype(np.float32)
     return ploc, plabel
@@ -108,11 +109,12 @@ def test_iou_by_hand():
     assert ssd_boxes.iou(np.zeros(4), np.zeros(4)) == 0
 
 
-@pytest.mark.parametrize("kind", ["clean", "crowded", "noisy"])
+@pytest.mark.parametrize("kind", ["clean", "crowded", "one label", "noisy"])
 def test_decode_equals_the_literal_definition(kind):
     ploc, plabel = outputs(kind)
     found, expected = decode(ploc, plabel), literal_decode(ploc, plabel)
     assert len(found.scores) == len(expected) > 10
+    assert (np.diff(found.scores) <= 0).all()
     np.testing.assert_allclose(found.scores, expected[:, 4], rtol=2e-6)
     order = np.lexsort((found.labels, *found.ltrb.T, -found.scores.round(5)))
     again = np.lexsort((expected[:, 5], *expected[:, :4].T, -expected[:, 4].round(5)))
@@ -120,10 +122,31 @@ def test_decode_equals_the_literal_definition(kind):
     assert found.labels[order].tolist() == expected[again, 5].tolist()
 
 
-def test_decode_works_with_any_number_of_labels():
-    ploc, plabel = outputs("crowded", labels=3)
+@pytest.mark.parametrize("labels", [2, 3, 120])
+def test_decode_works_with_any_number_of_labels(labels):
+    ploc, plabel = outputs("crowded", labels)
     expected = literal_decode(ploc, plabel)
     np.testing.assert_allclose(decode(ploc, plabel).scores, expected[:, 4], rtol=2e-6)
+
+
+def test_the_200_best_of_all_labels_are_kept():
+    # 300 boxes far from each other, of 3 labels in turn: none overlaps, 100 are too many
+    ploc, plabel = np.zeros((4, 8732), np.float32), np.zeros((4, 8732), np.float32)
+    plabel[0] = 30
+    boxes = [38 * row + column for row in range(0, 38, 2) for column in range(0, 38, 2)][:300]
+    plabel[0, boxes] = 0
+    plabel[[1 + i % 3 for i in range(300)], boxes] = np.linspace(4, 1, 300)
+    found = decode(ploc, plabel)
+    assert found.labels.tolist() == [1 + i % 3 for i in range(200)]
+    expected = ssd_boxes.cxcywh_to_ltrb(default_boxes()[boxes[:200]])
+    np.testing.assert_allclose(found.ltrb, expected, atol=1e-6)
+
+
+def test_the_outputs_are_left_as_they_were():
+    ploc, plabel = outputs("crowded")
+    before = ploc.tobytes(), plabel.tobytes()
+    decode(ploc, plabel)
+    assert (ploc.tobytes(), plabel.tobytes()) == before
 
 
 def test_no_candidate_is_an_empty_answer():

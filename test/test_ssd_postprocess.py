@@ -1,17 +1,14 @@
-"""From output files to scores: files, bad input, COCO's protocol against pycocotools itself."""
+"""From output files to printed scores, and what ssd_postprocess.py refuses."""
 
-import contextlib
-import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ssd_coco
-import ssd_files
 import ssd_score
 from ssd_boxes import default_boxes, encode_boxes
-from ssd_files import KitError
 
 LABELS = 5  # of the tiny data set, with background
 
@@ -158,122 +155,60 @@ def test_annotations_without_their_keys_cannot_be_scored(
     assert "prepare-json.py --keep-keys" in done.stderr and done.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("", "not JSON"),
-        ('{"images": [', "not JSON"),
-        ("[]", "no list of images"),
-        ('{"images": []}', "no list of annotations"),
-        (
-            '{"images": [{"id": 1}], "annotations": [], "categories": []}',
-            "images without file_name",
-        ),
-        ('{"images": [], "annotations": [], "categories": []}', "no images"),
-        (
-            '{"images": [{"id": 1, "file_name": "a", "height": 1, "width": 1}],'
-            ' "categories": [{"id": 1, "name": "a"}],'
-            ' "annotations": [{"id": 1, "image_id": 7, "category_id": 1, "bbox": [0, 0, 1, 1]}]}',
-            "images that are not listed (7)",
-        ),
-    ],
-)
-def test_what_is_no_instances_file_is_refused(text, told, tmp_path, run_stage):
-    path = tmp_path / "a b.json"
-    path.write_text(text)
-    done = run_stage("prepare-json.py", path, tmp_path / "out.json")
-    assert done.returncode == 1 and done.stderr.count("\n") == 1
-    assert told in done.stderr and "a b.json" in done.stderr
-    assert not (tmp_path / "out.json").exists()
+def test_a_wild_offset_counts_as_not_finite(outputs, postprocess, tmp_path, refused):
+    outputs[9][0][2, 0] = 500  # e to the 100: no float32
+    write_outputs(tmp_path / "o", outputs)
+    done = postprocess("--bin-input", tmp_path / "o", "--detections", tmp_path / "d.json")
+    refused(done, "NaN or infinite outputs for 1 of 4 images (tensor([9]))")
+    assert not (tmp_path / "d.json").exists()
 
 
-def test_prepare_json_keeps_what_is_asked_for(tiny_coco, tmp_path, run_stage):
-    source, out = tiny_coco / ssd_coco.INSTANCES, tmp_path / "out.json"
-    done = run_stage("prepare-json.py", source, out)
-    assert done.stdout == f"{out}: 5 images (1 without a box), 4 boxes\n"
-    bare = json.loads(out.read_text())
-    assert set(bare) == {"images", "annotations", "categories"}
-    assert set(bare["annotations"][0]) == {"image_id", "bbox", "category_id", "id"}
-    run_stage("prepare-json.py", "--keep-keys", "--pretty-print", source, out)
-    assert out.read_text().count("\n") > 50
-    truth = json.loads(source.read_text())["annotations"]
-    kept = json.loads(out.read_text())["annotations"]
-    assert kept == [one | {"segmentation": []} for one in truth]
-    assert kept[0]["area"] == 60 * 40 / 4.5
+@pytest.mark.parametrize("make", [None, Path.touch, Path.mkdir])
+def test_a_folder_without_outputs_is_told(make, postprocess, tmp_path, refused):
+    path = tmp_path / "没有 'it';"
+    if make:
+        make(path)
+    done = postprocess("--bin-input", path)
+    refused(done, path, "run the inference again" if make == Path.mkdir else "ssd_infer.py")
+    assert not (tmp_path / "r.json").exists()
 
 
-def jittered(coco):
-    """Result rows near the annotations of a real data set, some of them wrong."""
-    instances = ssd_coco.read_instances(coco / ssd_coco.INSTANCES)
-    rng = np.random.default_rng(0)
-    rows = []
-    for one in instances["annotations"] * 2:
-        box = np.array(one["bbox"]) + rng.normal(0, 0.1, 4) * np.tile(one["bbox"][2:], 2)
-        category = rng.choice([one["category_id"], 1])
-        rows.append([one["image_id"], *box[:2], *box[2:].clip(1), rng.random(), category])
-    return instances, np.array(rows)
+@pytest.mark.parametrize("option", ["--output", "--detections"])
+def test_a_disk_that_fills_up_leaves_no_half_file(
+    option, outputs, tiny_coco, tmp_path, run_stage, refused
+):
+    write_outputs(tmp_path / "o", outputs)
+    command = ["ssd_postprocess.py", "--data", tiny_coco, "--bin-input", tmp_path / "o"]
+    command += ["--output", tmp_path / "r.json", option, tmp_path / "full" / "x.json"]
+    refused(run_stage(*command, room=100), tmp_path / "full" / "x.json", "cannot write")
+    assert list((tmp_path / "full").iterdir()) == []
+    assert not (tmp_path / "r.json").exists()
 
 
-def test_both_scorers_agree_with_pycocotools_on_real_annotations(coco_tiny, tmp_path):
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
-    instances, rows = jittered(coco_tiny)
-    ids = [image["id"] for image in instances["images"]]
-    (tmp_path / "d.json").write_text(json.dumps(ssd_coco.results_to_json(rows)))
-    text = io.StringIO()
-    with contextlib.redirect_stdout(io.StringIO()):
-        truth = COCO(str(coco_tiny / ssd_coco.INSTANCES))
-        own = COCOeval(truth, truth.loadRes(str(tmp_path / "d.json")), "bbox")
-        own.evaluate()
-        own.accumulate()
-        with contextlib.redirect_stdout(text):
-            own.summarize()
-    per_class = own.eval["precision"][:, :, :, 0, -1]
-    for scorer in ssd_score.SCORERS:
-        scores = ssd_score.score(instances, rows, ids, scorer)
-        assert list(scores.stats.values()) == pytest.approx(own.stats.tolist(), abs=1e-12)
-        assert ssd_score.format_stats(scores.stats) + "\n" == text.getvalue()
-        expected = [p[p > -1].mean() for p in np.moveaxis(per_class, 2, 0)]
-        assert list(scores.per_class.values()) == pytest.approx(expected, abs=1e-12)
-    assert 0.1 < own.stats[0] < 0.9
+def test_odd_paths_are_paths_like_any_other(outputs, tiny_coco, tmp_path, run_stage):
+    odd = tmp_path / "一 \"b\" 'c'; $(d) [e]"
+    write_outputs(odd / "out*", outputs)
+    command = ["ssd_postprocess.py", "--data", tiny_coco, "--bin-input", odd / "out*"]
+    done = run_stage(*command, "--output", odd / "r.json", "--detections", odd / "d.json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    assert sorted(p.name for p in odd.iterdir()) == ["d.json", "out*", "r.json"]
 
 
-def test_a_result_file_that_is_none_is_refused(tmp_path):
-    (tmp_path / "d.json").write_text('[{"image_id": 1}]')
-    with pytest.raises(KitError, match="not a COCO result file"):
-        ssd_coco.results_from_json(tmp_path / "d.json")
+@pytest.mark.parametrize("option", [["--threshold", "x"], ["--scorer", "x"], ["--workers", "x"]])
+def test_an_option_that_cannot_be_is_wrong_usage(option, postprocess, tmp_path):
+    done = postprocess("--bin-input", tmp_path, *option)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(
+        f"ssd_postprocess.py: error: argument {option[0]}"
+    )
 
 
-def test_sizes_of_files_are_those_of_the_contract():
-    bytes_of = {
-        d: int(np.prod(s)) * np.dtype(d).itemsize for d, s in ssd_files.INPUT_SHAPES.items()
-    }
-    assert bytes_of == {"float32": 1_080_000, "uint8": 270_000}
-    assert 4 * ssd_files.OUTPUT_BYTES_PER_LABEL == 139_712
-    assert 81 * ssd_files.OUTPUT_BYTES_PER_LABEL == 2_829_168
-
-
-def test_files_come_in_natural_order(tmp_path):
-    for image_id in (10, 9, 100):
-        (tmp_path / f"tensor([{image_id}]).bin").touch()
-    (tmp_path / "source.json").touch()
-    order = [ssd_files.tensor_id(path) for path in ssd_files.tensor_files(tmp_path)]
-    assert order == [9, 10, 100]
-
-
-def test_atomic_leaves_nothing_when_the_writer_fails(tmp_path):
-    path = tmp_path / "a" / "x.bin"
-    with pytest.raises(ZeroDivisionError), ssd_files.atomic(path) as temporary:
-        temporary.write_bytes(b"half")
-        raise ZeroDivisionError
-    assert list(path.parent.iterdir()) == []
-
-
-def test_labels_follow_the_order_of_the_categories():
-    assert len(ssd_coco.COCO_CATEGORIES) == 80
-    by_id = {c["id"]: c["name"] for c in ssd_coco.COCO_CATEGORIES}
-    assert (by_id[1], by_id[13], by_id[90]) == ("person", "stop sign", "toothbrush")
-    assert set(range(1, 91)) - set(by_id) == {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
-    ids = ssd_coco.category_ids({"categories": [{"id": 7}, {"id": 3}]})
-    assert ids.tolist() == [7, 3]
+def test_decoding_in_one_process_or_more_is_the_same(outputs, postprocess, tmp_path):
+    write_outputs(tmp_path / "o", outputs)
+    found = []
+    for workers in (1, 3):
+        path = tmp_path / f"{workers}.json"
+        postprocess("--bin-input", tmp_path / "o", "--workers", workers, "--detections", path)
+        found.append(path.read_bytes())
+    assert found[0] == found[1]

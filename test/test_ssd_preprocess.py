@@ -160,3 +160,92 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(KitError, match="No space left on device"):
         ssd_preprocess.preprocess(tmp_path / "a.png", tmp_path / "out" / "t.bin", "uint8")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize("record", ['{"pictures": "/other", "dtype": "float32"}', '{"pict'])
+def test_files_of_another_source_are_gone_even_if_the_run_breaks_off(
+    record, tiny_coco, tmp_path, run_stage
+):
+    out = tmp_path / "b"
+    out.mkdir()
+    for image_id in (9, 139, 77):
+        (out / f"tensor([{image_id}]).bin").write_bytes(bytes(1_080_000))
+    (out / "mine.bin").touch()
+    (out / ssd_preprocess.SOURCE).write_text(record)
+    picture = tiny_coco / "val2017" / "000000000139.jpg"
+    whole = picture.read_bytes()
+    picture.write_bytes(b"")
+    command = ["ssd_preprocess.py", "--data", tiny_coco, "--bin-output", out]
+    assert run_stage(*command).returncode == 1
+    assert names(out) == ["mine.bin", "tensor([269]).bin", "tensor([529]).bin", "tensor([9]).bin"]
+    picture.write_bytes(whole)
+    assert "1 images written, 3 kept" in run_stage(*command).stdout
+
+
+def test_another_dtype_is_written_anew(tiny_coco, tmp_path, run_stage):
+    command = ["ssd_preprocess.py", "--data", tiny_coco, "--bin-output", tmp_path]
+    for dtype, size in (("float32", 1_080_000), ("uint8", 270_000), ("float32", 1_080_000)):
+        assert "4 images written, 0 kept" in run_stage(*command, "--dtype", dtype).stdout
+        assert {p.stat().st_size for p in tmp_path.glob("tensor*")} == {size}
+
+
+def test_a_disk_that_fills_up_leaves_no_half_file(tiny_coco, tmp_path, run_stage, refused):
+    command = ["ssd_preprocess.py", "--data", tiny_coco, "--bin-output", tmp_path / "b"]
+    refused(run_stage(*command, room=500_000), "tensor([", "cannot write", "free space")
+    assert names(tmp_path / "b") == []
+    assert "4 images written" in run_stage(*command).stdout
+
+
+def test_an_output_folder_that_cannot_be_is_told(tiny_coco, tmp_path, run_stage, refused):
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        done = run_stage("ssd_preprocess.py", "--data", tiny_coco, "--bin-output", path)
+        refused(done, path, "cannot write")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "bmp", "tif", "webp"])
+def test_no_half_of_a_picture_is_taken(suffix, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / f"a.{suffix}"
+    Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(path)
+    whole = path.read_bytes()
+    for part in np.linspace(0, 0.95, 15):
+        path.write_bytes(whole[: int(len(whole) * part)])
+        with pytest.raises(KitError, match=r"a\..*not a whole picture \(.+\); fetch it again"):
+            ssd_preprocess.resize(path)
+
+
+def test_a_picture_that_cannot_be_opened_is_told_with_the_reason(tmp_path):
+    with pytest.raises(KitError, match=r"not a whole picture \(Is a directory\)"):
+        ssd_preprocess.resize(tmp_path)
+    with pytest.raises(KitError, match=r"not a whole picture \(File name too long\)"):
+        ssd_preprocess.resize(tmp_path / ("x" * 400))
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (300, 300), (2000, 3)])
+def test_pictures_of_any_shape_have_the_bits_of_torchvision(size, tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "a.png"
+    Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8)).save(path)
+    made = ssd_preprocess.normalise(ssd_preprocess.resize(path))
+    assert made.shape == (3, 300, 300) and made.dtype == np.float32
+    assert made.tobytes() == as_torchvision(path).tobytes()
+
+
+def test_each_byte_becomes_the_value_of_the_definition():
+    mean, std = np.array([[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]])[:, :, None]
+    expected = (np.arange(256) / 255 - mean) / std
+    np.testing.assert_allclose(ssd_preprocess.normalisation_table(), expected, atol=5e-7)
+
+
+def test_odd_names_are_names_like_any_other(tiny_coco, tmp_path, run_stage):
+    odd = "一 'b'; \"c\" $(d).jpg"
+    (tiny_coco / "val2017" / "000000000009.jpg").rename(tiny_coco / "val2017" / odd)
+    path = tiny_coco / "annotations/instances_val2017.json"
+    data = json.loads(path.read_text())
+    data["images"][0]["file_name"] = odd
+    path.write_text(json.dumps(data))
+    out = tmp_path / 'o "u"; t*'
+    done = run_stage("ssd_preprocess.py", "--data", tiny_coco, "--bin-output", out)
+    assert done.returncode == 0 and done.stderr == ""
+    assert names(out)[-1] == "tensor([9]).bin"
