@@ -111,7 +111,7 @@ score() {  # BATCH
         options+=(--bin-input "$output/$name" --detections "$detections")
     fi
     stage "scoring, batch $batch" python3 "$root/ssd_postprocess.py" "${options[@]}"
-    if [[ $in_process == no && $keep_outputs == no ]]; then
+    if [[ $keep_outputs == no && -d $output/$name ]]; then
         find "$output/$name" -name 'tensor*' -delete  # summaries of several cards stay
     fi
 }
