@@ -161,8 +161,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         reason = str(error).splitlines()[0][:120] if str(error) else "empty"
         raise KitError(f"{path}: not a checkpoint ({reason}); fetch it again") from None
     state = checkpoint.get("model", checkpoint) if isinstance(checkpoint, Mapping) else None
-    is_state = isinstance(state, Mapping) and state
-    if not is_state or not all(isinstance(value, Tensor) for value in state.values()):
+    items = state.items() if isinstance(state, Mapping) else ()
+    if not items or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in items):
         raise KitError(f"{path}: holds no state dict, neither bare nor under 'model'; give another")
     return {key.removeprefix("module."): value for key, value in state.items()}
 
@@ -182,7 +182,7 @@ def from_reference(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key in [key for key in state if key.startswith("conf.")]:
         loc = state.pop(key.replace("conf.", "loc."), None)
         conf = state.pop(key)
-        if loc is not None:
+        if loc is not None and conf.dim() and conf.shape[1:] == loc.shape[1:]:
             state[key.replace("conf.", "mbox.")] = torch.cat([conf, loc])
     return state
 
@@ -200,7 +200,7 @@ def load_checkpoint(path: Path, resnet34: Path | None = None) -> SSDR34:
     if not any(key.startswith("model.") for key in state):
         state |= _read_trunk(path, resnet34)
     bias = state.get("mbox.0.bias", torch.empty(0))
-    labels = len(bias) // BOXES_PER_CELL[0] - 4
+    labels = bias.numel() // BOXES_PER_CELL[0] - 4
     network = SSDR34(labels if labels >= 2 else NUM_LABELS)
     expected = network.state_dict()
     # torch before 1.0 did not count a batch norm's batches, which nothing here reads

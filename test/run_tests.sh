@@ -45,7 +45,8 @@ test_on() {  # MINOR PYTHON
 main() {
     [[ ${1:-} != --help ]] || { usage && exit 0; }
     local scratch minor python
-    local -a torch_free=(test_ssd_boxes.py test_ssd_preprocess.py test_ssd_postprocess.py)
+    local -a torch_free=(test_prepare_json.py
+        test_ssd_{boxes,coco,files,postprocess,preprocess,score}.py)
     use_environment "$root/requirements-dev.txt"
     stage shellcheck shellcheck --external-sources --source-path="$root" "$root"/test/*.sh "$root/.ci/run"
     stage ruff python3 -m ruff check "$root"
