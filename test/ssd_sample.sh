@@ -18,6 +18,7 @@ EOF
 
 main() {
     local output=./sample_data batch_sizes=1,16
+    local -a batch_list
     while (($#)); do
         case $1 in
             --output=*) output=${1#*=} ;;
@@ -27,6 +28,7 @@ main() {
         esac
         shift
     done
+    read_batch_sizes "$batch_sizes"
     use_environment "$root/requirements.txt"
     if [[ ! -f $output/models/sample.pt ]]; then
         stage sample python3 "$root/ssd_sample.py" --output "$output"
