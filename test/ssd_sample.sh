@@ -18,6 +18,7 @@ EOF
 
 main() {
     local output=./sample_data batch_sizes=1,16
+    # shellcheck disable=SC2034  # read_batch_sizes fills it, which is all the checking needed
     local -a batch_list
     while (($#)); do
         case $1 in
