@@ -75,7 +75,8 @@ def normalise(rgb: np.ndarray) -> np.ndarray:
     table = normalisation_table()
     result = np.empty(INPUT_SHAPES["float32"], np.float32)
     for channel in range(len(MEAN)):
-        np.take(table[channel], rgb[:, :, channel], out=result[channel])
+        # clip: no byte is out of range, and checking that would buffer the output
+        np.take(table[channel], rgb[:, :, channel], out=result[channel], mode="clip")
     return result
 
 
