@@ -19,7 +19,6 @@ INPUT_SHAPES = {  # of one picture, for each dtype that ssd_preprocess.py writes
     "float32": (3, INPUT_SIZE, INPUT_SIZE),
     "uint8": (INPUT_SIZE, INPUT_SIZE, 3),
 }
-OUTPUT_BYTES_PER_LABEL = 4 * NUM_BOXES  # float32; ploc counts as four labels
 OUTPUT_NAMES = ("ploc", "plabel")  # in the order of the model's outputs
 TENSOR_SUFFIXES = (".bin", ".npy")
 
@@ -87,6 +86,16 @@ def tensor_files(folder: Path) -> list[Path]:
     return sorted(paths, key=natural_key)
 
 
+def input_bytes(dtype: str) -> int:
+    """Return the size of one picture's input file."""
+    return int(np.prod(INPUT_SHAPES[dtype])) * np.dtype(dtype).itemsize
+
+
+def output_bytes(labels: int) -> int:
+    """Return the size of one picture's two output files together, in float32."""
+    return 4 * NUM_BOXES * (4 + labels)
+
+
 def input_layout(path: Path) -> tuple[str, tuple[int, ...]]:
     """Tell an input file's dtype and shape, by its size (.bin) or header (.npy).
 
@@ -97,8 +106,7 @@ def input_layout(path: Path) -> tuple[str, tuple[int, ...]]:
         known = [d for d, s in INPUT_SHAPES.items() if (d, s) == (str(array.dtype), array.shape)]
         found = f"{array.dtype} {array.shape}"
     else:
-        sizes = {d: int(np.prod(s)) * np.dtype(d).itemsize for d, s in INPUT_SHAPES.items()}
-        known = [dtype for dtype, size in sizes.items() if size == path.stat().st_size]
+        known = [dtype for dtype in INPUT_SHAPES if input_bytes(dtype) == path.stat().st_size]
         found = f"{path.stat().st_size} bytes"
     if not known:
         raise KitError(

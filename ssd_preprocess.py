@@ -25,11 +25,12 @@ import ssd_coco
 from ssd_boxes import INPUT_SIZE, MEAN, STD
 from ssd_files import (
     INPUT_SHAPES,
-    OUTPUT_BYTES_PER_LABEL,
     KitError,
     check_free,
+    input_bytes,
     note,
     num_cpus,
+    output_bytes,
     read_json,
     run_main,
     tensor_id,
@@ -149,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         raise KitError(f"{data.pictures}: no such picture folder; fetch the pictures or correct it")
     source = {"pictures": str(data.pictures.resolve()), "dtype": args.dtype}
     forget_other_source(args.bin_output, source)
-    size = int(np.prod(INPUT_SHAPES[args.dtype])) * np.dtype(args.dtype).itemsize
+    size = input_bytes(args.dtype)
     jobs, bad, kept = [], [], 0
     for image in data.selected:
         target = args.bin_output / f"{tensor_stem(image['id'])}.bin"
@@ -161,7 +162,7 @@ def main(argv: list[str] | None = None) -> int:
             jobs.append((picture, target, args.dtype))
         except KitError as error:
             bad.append(str(error))
-    outputs = (4 + 1 + len(data.instances["categories"])) * OUTPUT_BYTES_PER_LABEL
+    outputs = output_bytes(1 + len(data.instances["categories"]))
     needed = len(jobs) * size + args.reserve_outputs * len(data.selected) * outputs
     check_free(args.bin_output, needed, "inputs and outputs")
     with ProcessPoolExecutor(max(1, min(args.workers, len(jobs)))) as pool:

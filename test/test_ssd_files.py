@@ -17,8 +17,8 @@ def test_sizes_of_files_are_those_of_the_contract():
         d: int(np.prod(s)) * np.dtype(d).itemsize for d, s in ssd_files.INPUT_SHAPES.items()
     }
     assert bytes_of == {"float32": 1_080_000, "uint8": 270_000}
-    assert 4 * ssd_files.OUTPUT_BYTES_PER_LABEL == 139_712
-    assert 81 * ssd_files.OUTPUT_BYTES_PER_LABEL == 2_829_168
+    assert ssd_files.output_bytes(81) == 139_712 + 2_829_168
+    assert [ssd_files.input_bytes(d) for d in ("float32", "uint8")] == [1_080_000, 270_000]
 
 
 def test_files_come_in_natural_order(tmp_path):

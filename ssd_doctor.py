@@ -1,0 +1,272 @@
+#!/usr/bin/env python3
+"""Tell what this machine has for the kit and what it lacks: one line a fact, and what to do.
+
+Prints `ok`, `warning` or `problem` before each fact. A problem is what stops the default run; with
+any of them the exit status is 1. Reads everything, writes nothing.
+
+Example:
+  python3 ssd_doctor.py --data DATA/coco --pth-path models/iter_183250.pt
+"""
+
+import argparse
+import importlib
+import importlib.metadata
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import ssd_ascend
+import ssd_coco
+from ssd_files import KitError, first_few, input_bytes, output_bytes, run_main
+
+PYTHONS = ((3, 10), (3, 13))  # oldest and newest that are tested
+REQUIREMENTS = Path(__file__).parent / "requirements-infer.txt"
+CHECKPOINT = Path("models/iter_183250.pt")
+IDENTITY = (  # ONNX, one Identity node, opset 11: an inference host has no onnx to make one
+    b'\x08\x06:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04'
+    b"\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x0b"
+)
+
+
+class Fact(NamedTuple):
+    """What was found. state: ok, warning or problem. remedy: empty where all is well."""
+
+    state: str
+    text: str
+    remedy: str = ""
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return the numbers of a version, to compare it by: `1.18.0rc1` -> (1, 18, 0, 1)."""
+    return tuple(int(part) for part in re.findall(r"\d+", version))
+
+
+def check_python() -> Iterator[Fact]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
+        yield Fact("ok", f"Python {version}")
+    else:
+        tested = " to ".join(".".join(map(str, one)) for one in PYTHONS)
+        yield Fact("warning", f"Python {version}", f"tested are {tested}")
+
+
+def check_packages() -> Iterator[Fact]:
+    """Compare what is installed with requirements-infer.txt."""
+    bad = False
+    for line in REQUIREMENTS.read_text().splitlines():
+        match = re.match(r"([\w-]+)>=([\d.]+)", line)
+        if not match:
+            continue
+        name, least = match.groups()
+        try:
+            version = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            version = ""
+        if numbers(version) < numbers(least):
+            bad = True
+            remedy = f"pip install -r {REQUIREMENTS.name} -c constraints.txt"
+            found = f"{version}, older than {least}" if version else "not installed"
+            yield Fact("problem", f"{name}: {found}", remedy)
+    if not bad:
+        yield Fact("ok", f"packages of {REQUIREMENTS.name}")
+
+
+def check_onnxruntime() -> Iterator[Fact]:
+    """Start every provider that ONNX Runtime lists: listed ones often lack their libraries."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # a provider that fails tells so at length
+    for provider in onnxruntime.get_available_providers():
+        try:
+            session = onnxruntime.InferenceSession(IDENTITY, options, providers=[provider])
+            started = session.get_providers()
+        except Exception:  # onnxruntime raises its own, per kind of failure
+            started = []
+        if provider in started:
+            yield Fact("ok", f"ONNX Runtime {onnxruntime.__version__}: {provider}")
+        else:
+            state = "problem" if provider == "CPUExecutionProvider" else "warning"
+            remedy = "install its libraries, or leave --device at cpu"
+            yield Fact(state, f"ONNX Runtime: {provider} is listed but does not start", remedy)
+
+
+def check_torch() -> Iterator[Fact]:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError:
+        remedy = "for ssd_pth2onnx.py and ssd_sample.py install requirements.txt"
+        yield Fact("warning", "PyTorch: not installed; inference needs none", remedy)
+        return
+    cuda = torch.cuda.is_available()
+    device = torch.cuda.get_device_name(0) if cuda else "CPU (no GPU that it can use)"
+    yield Fact("ok", f"PyTorch {torch.__version__}: {device}")
+
+
+def check_toolkit() -> Iterator[Fact]:
+    """Tell of atc and CANN. Without them the embedded engine does everything."""
+    atc, version = shutil.which("atc"), ssd_ascend.toolkit_version()
+    if atc:
+        yield Fact("ok", f"atc {atc}; CANN {version or 'of unknown version'}")
+    elif version:
+        yield Fact("warning", f"CANN {version}, but no atc on PATH", "source its set_env.sh")
+    else:
+        yield Fact("ok", "no atc: ssd_pth2om.sh makes ONNX files, for the embedded engine")
+
+
+def check_cards() -> Iterator[Fact]:
+    """Tell of each card. Without npu-smi there is none, and that is well."""
+    if not shutil.which("npu-smi"):
+        yield Fact("ok", "no card (no npu-smi): the embedded engine runs the models")
+        return
+    try:
+        cards = ssd_ascend.cards()
+    except KitError as error:
+        yield Fact("warning", str(error))
+        return
+    for card in cards:
+        used, memory = card.memory
+        text = f"card {card.device}: {card.name}, {card.health}, AI Core {card.use} %, "
+        text += f"memory {used} of {memory} MB"
+        if card.health != "OK":
+            yield Fact("warning", text, "see npu-smi info; take another card with --device")
+        elif card.use > ssd_ascend.BUSY_PERCENT:
+            yield Fact("warning", text, "busy: its timings will tell little; wait or take another")
+        else:
+            yield Fact("ok", text)
+
+
+def check_tool(ais_infer: str | None) -> Iterator[Fact]:
+    """Tell of the inference tool. It matters only where there is a card."""
+    try:
+        tool = ssd_ascend.inference_tool(ais_infer)
+    except KitError as error:
+        if shutil.which("npu-smi"):
+            yield Fact("warning", str(error))
+        else:
+            yield Fact("ok", "no inference tool of Ascend's: nothing here needs one")
+        return
+    yield Fact("ok", f"ais_bench {ssd_ascend.AIS_BENCH}" if tool == "ais_bench" else tool)
+
+
+def check_data(args: argparse.Namespace) -> Iterator[Fact]:
+    """Check that the data set is whole, and that the disk has room for what a run makes of it."""
+    if args.data is None and args.annotation is None:
+        yield Fact("ok", "data set: none given, so not checked")
+        return
+    data = ssd_coco.open_data(args)
+    yield Fact(
+        "ok", f"{data.annotation}: " + ssd_coco.describe_selection(data.instances, data.selected)
+    )
+    names = [image["file_name"] for image in data.selected]
+    missing = [n for n in names if not ssd_coco.picture_path(data.pictures, n).is_file()]
+    if missing:
+        told = f"{data.pictures}: {len(missing)} of {len(names)} pictures missing"
+        yield Fact("problem", f"{told} ({first_few(missing, 3)})", "fetch them")
+    else:
+        yield Fact("ok", f"{data.pictures}: all {len(names)} pictures are there")
+    yield from check_disk(args.output, len(names), 1 + len(data.instances["categories"]))
+
+
+def check_disk(folder: Path, images: int, labels: int) -> Iterator[Fact]:
+    """Compare the free space with what each route needs, one batch size's outputs at a time."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    free = shutil.disk_usage(folder).free
+    outputs = images * output_bytes(labels)
+    inputs = {dtype: images * input_bytes(dtype) for dtype in ("float32", "uint8")}
+    needs = {
+        "files": inputs["float32"] + outputs,
+        "files, uint8": inputs["uint8"] + outputs,
+        "in process": inputs["float32"],
+        "in process, uint8": inputs["uint8"],
+    }
+    told = ", ".join(f"{route} {size / 1e9:.1f}" for route, size in needs.items())
+    text = f"disk: {free / 1e9:.1f} GB free at {folder}; GB needed: {told}"
+    fits = [route for route, size in needs.items() if size <= free]
+    if "files" in fits:
+        yield Fact("ok", text)
+    else:
+        rest = f"; there is room for: {'; '.join(fits)}" if fits else ""
+        yield Fact("problem", text, f"free space or give another --output{rest}")
+
+
+def check_checkpoint(path: Path | None) -> Iterator[Fact]:
+    """Load the checkpoint, if it was given or lies at its usual place."""
+    if path is None and not CHECKPOINT.is_file():
+        remedy = "fetch it, or give --pth_path; test/ssd_sample.sh needs none"
+        yield Fact("warning", f"checkpoint: no {CHECKPOINT}", remedy)
+        return
+    path = path or CHECKPOINT
+    try:
+        ssd_r34 = importlib.import_module("ssd_r34")
+    except ImportError:
+        yield Fact("warning", f"{path}: not checked, for PyTorch is missing")
+        return
+    labels = ssd_r34.load_checkpoint(path).labels
+    yield Fact("ok", f"{path}: SSD300-ResNet34, {labels} labels")
+
+
+def gather(name: str, check: Callable[[], Iterator[Fact]]) -> list[Fact]:
+    """Return a check's facts; whatever it raises is a problem, and the other checks go on."""
+    found = []
+    try:
+        for fact in check():
+            found.append(fact)
+    except KitError as error:
+        found.append(Fact("problem", str(error)))
+    except Exception as error:  # a package may be broken in any way
+        reason = (str(error).splitlines() or [""])[0][:160]
+        remedy = f"pip install --force-reinstall -r {REQUIREMENTS.name} -c constraints.txt"
+        found.append(Fact("problem", f"{name}: {type(error).__name__}: {reason}", remedy))
+    return found
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    ssd_coco.add_data_arguments(parser)
+    parser.add_argument(
+        "--pth-path", metavar="FILE", type=Path, help=f"checkpoint (default: {CHECKPOINT} if there)"
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, default=Path("result"), help="where a run would write"
+    )
+    parser.add_argument(
+        "--ais_infer",
+        metavar="PATH",
+        default=os.environ.get("AIS_INFER"),
+        help="ais_infer.py of 2022, if ais_bench is missing",
+    )
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parse_args(argv)
+    checks: dict[str, Callable[[], Iterator[Fact]]] = {
+        "Python": check_python,
+        "packages": check_packages,
+        "ONNX Runtime": check_onnxruntime,
+        "PyTorch": check_torch,
+        "CANN": check_toolkit,
+        "cards": check_cards,
+        "inference tool": lambda: check_tool(args.ais_infer),
+        "data set": lambda: check_data(args),
+        "checkpoint": lambda: check_checkpoint(args.pth_path),
+    }
+    problems = 0
+    for name, check in checks.items():
+        for fact in gather(name, check):
+            problems += fact.state == "problem"
+            print(f"{fact.state:<8} {fact.text}" + (f"; {fact.remedy}" if fact.remedy else ""))
+    print(f"not ready: {problems} to put right before a run" if problems else "ready")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    run_main(main)
