@@ -2,8 +2,9 @@
 """Convert an ONNX file to Ascend's .om with atc, and note beside it what it was made with.
 
 Reads an ONNX file of ssd_pth2onnx.py (float32 input); writes OM, OM.json (sources, flags, chip,
-input dtype and layout: the evaluation reads it) and, with --aipp, the AIPP config. atc runs in a
-scratch folder, as it drops files where it runs. If it fails, its log stays beside OM.
+input dtype and layout: the evaluation reads it) and, with --aipp, the AIPP config. An OM that is
+there and was made from and with the same is kept. atc runs in a scratch folder, as it drops files
+where it runs. If it fails, its log stays beside OM.
 
 Example:
   python3 ssd_onnx2om.py --onnx-path ssd_bs1.onnx --om-path ssd_bs1.om --bs 1
@@ -38,6 +39,7 @@ KIT_FLAGS = {  # set here, so not to be given in --atc_args; and the option to u
     "precision_mode_v2": "--precision_mode_v2",
     "auto_tune_mode": "AOE: newer CANN discarded it",
 }
+SCRATCH_FLAGS = ("--output", "--op_compiler_cache_dir")  # differ from run to run
 EXCLUSIVE = {  # an option of ours, and flags of atc that it excludes
     "aipp": {"input_fp16_nodes", "dynamic_dims"},
     "dynamic_batch": {"dynamic_dims", "dynamic_image_size", "input_shape_range"},
@@ -90,17 +92,27 @@ def atc_command(args: argparse.Namespace, soc: str, output: Path, aipp: Path) ->
     return command + args.atc_args
 
 
-def note(args: argparse.Namespace, soc: str, command: list[str], made: Path) -> dict[str, Any]:
-    """Return what OM.json says of the .om just made."""
+def noted_flags(command: list[str]) -> list[str]:
+    """Return atc's flags, but for scratch folders; for a file its SHA-256 stands, not its path."""
+    flags = []
+    for word in command[1:]:
+        name, _, value = word.partition("=")
+        if name not in SCRATCH_FLAGS:
+            is_file = value and Path(value).is_file()
+            flags.append(f"{name}=SHA-256 {sha256(Path(value))}" if is_file else word)
+    return flags
+
+
+def note(args: argparse.Namespace, soc: str, command: list[str]) -> dict[str, Any]:
+    """Return what OM.json says of the .om to be made, but for its SHA-256."""
     modes = [name for name in ("aipp", "output_fp16", "dynamic_batch") if getattr(args, name)]
     if args.precision_mode_v2:
         modes.append(args.precision_mode_v2)
     sizes = [int(size) for size in (args.dynamic_batch or "").split(",") if size]
     return {
-        "om_sha256": sha256(made),
         "onnx": args.onnx_path.name,
         "onnx_sha256": sha256(args.onnx_path),
-        "command": command,
+        "flags": noted_flags(command),
         "mode": " ".join(modes) or "plain",
         "soc_version": soc,
         "cann": ssd_ascend.toolkit_version(),
@@ -109,6 +121,15 @@ def note(args: argparse.Namespace, soc: str, command: list[str], made: Path) -> 
         "output_dtype": "float16" if args.output_fp16 else "float32",
         "batch": sizes or args.bs,
     }
+
+
+def is_made(om: Path, told: dict[str, Any]) -> bool:
+    """Tell whether the .om is there already, whole, and made from and with the same."""
+    try:
+        found = ssd_ascend.read_sidecar(om)
+    except (KitError, OSError):  # a broken note, or that of another .om
+        return False
+    return all(found.get(key, "not noted") == value for key, value in told.items())
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -158,6 +179,10 @@ def main(argv: list[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix=".atc-", dir=folder.absolute()) as scratch:
         output = Path(scratch) / args.om_path.stem
         command = atc_command(args, soc, output, aipp)
+        told = note(args, soc, command)
+        if is_made(args.om_path, told):
+            print(f"{args.om_path}: kept, made from the same file with the same flags")
+            return 0
         print(shlex.join(command))
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
         made = output.with_suffix(".om")
@@ -171,7 +196,7 @@ def main(argv: list[str] | None = None) -> int:
             print(f"{name}: error: {args.om_path}: atc failed: {reason} ({log})", file=sys.stderr)
             return status if done.returncode else 1
         # the note first: should the .om then not come, the note is of another and gets refused
-        told = note(args, soc, command, made)
+        told = {"om_sha256": sha256(made)} | told
         write_json(ssd_ascend.sidecar_path(args.om_path), told, indent=2)
         os.replace(made, args.om_path)
     log.unlink(missing_ok=True)

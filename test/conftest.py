@@ -1,4 +1,4 @@
-"""Fixtures only: running stages and drivers, and the data sets that tests run on."""
+"""Fixtures only: running stages and drivers, and the data and models that tests run on."""
 
 import json
 import os
@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+STANDIN = ROOT / "test" / "ascend_standin"
 COCO_TINY = ROOT.parent / "shared" / "coco_tiny"
 
 
@@ -66,6 +67,15 @@ def run_driver():
         return subprocess.run(command, cwd="/", env=env, capture_output=True, text=True)
 
     return run
+
+
+@pytest.fixture
+def standin(tmp_path, monkeypatch):
+    """The stand-in for Ascend's tools on PATH, and the file that its calls are logged to."""
+    monkeypatch.setenv("PATH", f"{STANDIN}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(STANDIN))
+    monkeypatch.setenv("STANDIN_LOG", str(tmp_path / "log"))
+    return tmp_path / "log"
 
 
 @pytest.fixture

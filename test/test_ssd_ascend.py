@@ -1,7 +1,6 @@
 """What the kit knows of Ascend's tools, held against their stand-in."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -21,15 +20,6 @@ TABLE = """\
 | 0       0         | 0000:82:00.0    | 0            1074 / 21534                            |
 +===================+=================+======================================================+
 """
-
-
-@pytest.fixture
-def standin(tmp_path, monkeypatch):
-    """The stand-in on PATH, and the file that its calls are logged to."""
-    monkeypatch.setenv("PATH", f"{STANDIN}{os.pathsep}{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(STANDIN))
-    monkeypatch.setenv("STANDIN_LOG", str(tmp_path / "log"))
-    return tmp_path / "log"
 
 
 def test_the_documented_table_is_read():
