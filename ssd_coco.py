@@ -192,14 +192,17 @@ def results(
 def join_results(
     source: Path, images: list[dict[str, Any]], rows: list[np.ndarray | None]
 ) -> np.ndarray:
-    """Join what `results` returned for each image. Raises KitError if any was None."""
+    """Join what `results` returned for each image: (K, 7), K = 0 without any image.
+
+    Raises KitError if any was None.
+    """
     bad = [image["id"] for image, row in zip(images, rows, strict=True) if row is None]
     if bad:
         raise KitError(
             f"{source}: NaN or infinite outputs for {len(bad)} of {len(images)} images "
             f"({first_few(map(tensor_stem, bad))}); check the model's precision and its input"
         )
-    return np.concatenate(rows)
+    return np.concatenate([np.empty((0, len(RESULT_COLUMNS))), *rows])
 
 
 def category_ids(instances: dict[str, Any]) -> np.ndarray:

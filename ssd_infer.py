@@ -36,7 +36,7 @@ from ssd_files import (
     tensor_stem,
     write_json,
 )
-from ssd_shares import run_shares, share_of
+from ssd_shares import read_share, run_shares, share_of
 from ssd_stream import AHEAD, Sink, Times, run_files, summarise, time_runs
 
 WRITERS = 2  # threads
@@ -146,7 +146,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="card of a .om, several (0,1) with --detections; cpu or cuda:0 for the others",
     )
     parser.add_argument(
-        "--share", metavar="I/N", default="0/1", help="with --detections: every Nth batch from I on"
+        "--share",
+        metavar="I/N",
+        type=read_share,
+        default="0/1",
+        help="with --detections: every Nth batch from I on",
     )
     parser.add_argument(
         "--print_dtype", action="store_true", help="print the dtype of the input files; run nothing"

@@ -9,15 +9,23 @@ from typing import Any
 from ssd_files import KitError, read_json, write_json
 from ssd_stream import summarise
 
-ADDED = ("throughput", "images", "padded", "images_per_second")  # over the cards' summaries
+ADDED = ("throughput", "images", "padded")  # over the cards' summaries
 
 
-def share_of(paths: list[Path], size: int, share: str) -> list[Path]:
-    """Return every Nth batch of `paths` from the Ith on; share is `I/N`, I from 0.
+def read_share(text: str) -> tuple[int, int]:
+    """Return I and N of `I/N`, I from 0. Raises ValueError if it is not that."""
+    index, count = (int(part) for part in text.split("/"))
+    if not 0 <= index < count:
+        raise ValueError
+    return index, count
+
+
+def share_of(paths: list[Path], size: int, share: tuple[int, int]) -> list[Path]:
+    """Return every Nth batch of `paths` from the Ith on; share is (I, N), I from 0.
 
     Whole batches are dealt out, so that only the very last one may need padding.
     """
-    index, count = (int(part) for part in share.split("/"))
+    index, count = share
     return [path for i, path in enumerate(paths) if i // size % count == index]
 
 
@@ -30,12 +38,15 @@ def run_shares(
     one: speeds added, times joined. A card without a batch counts nothing.
     Raises KitError if any run fails; then nothing is written.
     """
-    with tempfile.TemporaryDirectory(prefix=".shares-", dir=target.absolute().parent) as scratch:
+    folder = target.absolute().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".shares-", dir=folder) as scratch:
         runs = []
         for i, device in enumerate(devices):
             own = ["--device", device, "--share", f"{i}/{len(devices)}", "--output", scratch]
             own += ["--output_dirname", f"device{i}", "--detections", f"{scratch}/{i}.json"]
-            runs.append(subprocess.Popen([sys.executable, str(script), *argv, *own]))
+            command = [sys.executable, str(script), *argv, *own]
+            runs.append(subprocess.Popen(command, stdout=sys.stderr))  # facts of a part: notes
         failed = [d for d, run in zip(devices, runs, strict=True) if run.wait()]
         if failed:
             raise KitError(f"card {', '.join(failed)}: the run failed (see above); check npu-smi")

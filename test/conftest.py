@@ -149,3 +149,33 @@ def onnx_file(checkpoint, tmp_path_factory):
     options = ["--pth-path", str(checkpoint), "--onnx-path", str(path), "--dynamic"]
     ssd_pth2onnx.main(options)
     return path
+
+
+@pytest.fixture(scope="session")
+def light_onnx(tmp_path_factory):
+    """An ONNX file with the kit's interface, for five labels, that only moves numbers about.
+
+    Its outputs are slices of the picture itself, so pictures differ in what they give.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    def value(name, *shape):
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
+
+    sizes, weights, nodes, first = {"ploc": 4, "plabel": 5}, {"flat": [0, -1], "axis": [1]}, [], 0
+    nodes.append(helper.make_node("Reshape", ["image", "flat"], ["all"], "Reshape_0"))
+    for name, size in sizes.items():
+        weights |= {f"{name}_from": [first], f"{name}_to": [first + 8732 * size]}
+        weights |= {f"{name}_shape": [0, size, 8732]}
+        cut = ["all", f"{name}_from", f"{name}_to", "axis"]
+        nodes.append(helper.make_node("Slice", cut, [f"{name}_flat"], f"Slice_{name}"))
+        shape = [f"{name}_flat", f"{name}_shape"]
+        nodes.append(helper.make_node("Reshape", shape, [name], f"Reshape_{name}"))
+        first += 8732 * size
+    tensors = [numpy_helper.from_array(np.array(v), name) for name, v in weights.items()]
+    outputs = [value(name, size, 8732) for name, size in sizes.items()]
+    graph = helper.make_graph(nodes, "light", [value("image", 3, 300, 300)], outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
+    path = tmp_path_factory.mktemp("light") / "light.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
