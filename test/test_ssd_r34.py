@@ -371,25 +371,3 @@ def test_the_in_process_route_gives_the_same_bits(network, tiny_coco, tmp_path, 
     base[2] = tmp_path / "3.pt"
     done = run_stage(*base, "--data", tiny_coco, "--detections", tmp_path / "c.json")
     assert done.returncode == 1 and "tells 3 labels apart" in done.stderr
-
-
-def test_memory_does_not_grow_with_the_number_of_files(tmp_path, monkeypatch):
-    import ssd_stream
-
-    alive, most = set(), 0
-
-    def read(group, **_):
-        nonlocal most
-        alive.add(group[0])
-        most = max(most, len(alive))
-        return np.zeros((1, 1)), 0.0
-
-    class Engine:
-        def run(self, batch):
-            return [batch, batch]
-
-    monkeypatch.setattr(ssd_stream, "read_batch", read)
-    put = lambda path, outputs: alive.discard(path)  # noqa: E731
-    times = ssd_stream.run_files(Engine(), list(range(50)), 1, 1, put)
-    assert len(times.runs) == 50
-    assert most <= ssd_stream.AHEAD + 1
