@@ -107,7 +107,8 @@ def test_detections_are_joined_in_the_order_of_the_images(run, tmp_path, capfd):
     assert joined["npu_compute_time_list"] == [10.0, 30.0]
     assert [path.name for path in target.parent.iterdir()] == ["d.json"]  # no scratch stays
     told = capfd.readouterr()
-    assert (told.out, told.err) == ("", "a fact of one card\n" * 2)
+    assert told.out == ""
+    assert told.err.count("a fact of one card") == 2  # side by side, so lines may share a line
 
 
 @pytest.mark.parametrize(
