@@ -109,6 +109,23 @@ def iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return np.nan_to_num(shared / (area_a + area_b - shared), nan=0.0)
 
 
+def match_boxes(a: np.ndarray, b: np.ndarray, allowed: np.ndarray, least: float) -> np.ndarray:
+    """Pair boxes greedily: each of `a`, best first, takes the nearest free box of `b`.
+
+    a: (K, 4), b: (M, 4) ltrb. allowed: bool that broadcasts to (K, M), True where a pair may be.
+    Returns the index into `b` of each of `a`, -1 where no free box has an IoU of `least` or more:
+    (K,) int64. Of equally near ones the first is taken, which is COCO's rule but for crowds.
+    """
+    overlap = np.where(allowed, iou(a[:, None], b[None]), -1.0)  # (K, M)
+    pairs = np.full(len(a), -1, np.int64)
+    for i in range(len(a) if len(b) else 0):
+        nearest = overlap[i].argmax()
+        if overlap[i, nearest] >= least:
+            pairs[i] = nearest
+            overlap[:, nearest] = -1.0
+    return pairs
+
+
 def nms(ltrb: np.ndarray, labels: np.ndarray, limit: int = MAX_DETECTIONS) -> np.ndarray:
     """Return the indices of the boxes that greedy NMS within each label keeps, at most `limit`.
 

@@ -203,3 +203,20 @@ def test_only_the_best_200_of_a_label_are_candidates():
     assert boxes.tolist() == list(range(299, 99, -1))
     assert set(labels) == {1}
     assert (np.diff(scores) <= 0).all()
+
+
+def test_boxes_are_paired_greedily_best_first():
+    true = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [20, 0, 30, 10]], np.float32)
+    found = np.array([[0, 0, 10, 8], [0, 0, 10, 10], [20, 0, 30, 10], [50, 0, 60, 10]], np.float32)
+    pairs = ssd_boxes.match_boxes(found, true, np.array(True), 0.5)
+    assert pairs.tolist() == [0, -1, 1, -1]  # the second is nearer to 0, but comes too late
+    assert ssd_boxes.match_boxes(found, true, np.array(True), 0.9).tolist() == [-1, 0, 1, -1]
+    same = np.array([1, 1, 2, 2])[:, None] == np.array([1, 9, 2])
+    assert ssd_boxes.match_boxes(found, true, same, 0.5).tolist() == [0, -1, 2, -1]
+    assert ssd_boxes.match_boxes(found, true, same, 0.8).tolist() == [0, -1, 2, -1]  # 0.8 exactly
+
+
+@pytest.mark.parametrize(("k", "m"), [(0, 0), (0, 2), (2, 0)])
+def test_pairing_with_nothing_pairs_nothing(k, m):
+    pairs = ssd_boxes.match_boxes(np.ones((k, 4)), np.ones((m, 4)), np.array(True), 0.5)
+    assert pairs.tolist() == [-1] * k
