@@ -1,20 +1,24 @@
 """The engines that run a model, one small class each.
 
-ONNX Runtime takes `.onnx`, PyTorch the checkpoint itself (`.pt`), an Ascend card `.om`.
+ONNX Runtime and OpenVINO take `.onnx`, PyTorch the checkpoint itself (`.pt`), an Ascend card `.om`.
 
 All have the same face: `name` and `provider` of what really runs, `batch` (None: any), `dtype`
 and `shape` of one picture's input, `labels`, and `run`, which takes a batch (N, *shape) and
 returns ploc (N, 4, 8732) and plabel (N, labels, 8732).
 """
 
+import re
+from collections import Counter
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 import ssd_ascend
 from ssd_boxes import NUM_BOXES
 from ssd_files import INPUT_SHAPES, OUTPUT_NAMES, KitError
+
+PRECISIONS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # and what OpenVINO does not quantise
 
 
 class Engine(Protocol):
@@ -37,29 +41,62 @@ class OnnxRuntimeEngine:
         import onnxruntime  # late: an inference host may lack the engines it does not use
 
         self.name = f"onnxruntime {onnxruntime.__version__}"
+        providers = _onnxruntime_providers(device)
+        listed = onnxruntime.get_available_providers()
+        _check_device(device, providers[0][0] in listed, self.name)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only; they come back as exceptions anyway
         try:
-            self.session = onnxruntime.InferenceSession(
-                path, options, providers=_onnxruntime_providers(device)
-            )
+            self.session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # onnxruntime raises its own, per kind of failure
             raise KitError(f"{path}: not an ONNX model ({_first_line(error)})") from None
         self.provider = self.session.get_providers()[0]
-        _check_device(device, self.provider == "CPUExecutionProvider", self.name)
+        _check_device(device, self.provider == providers[0][0], self.name)  # listed is not started
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        layout = (str(inputs[0].type), tuple(inputs[0].shape[1:]))
-        types = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
-        known = [d for d, s in INPUT_SHAPES.items() if (types[d], s) == layout]
-        if len(inputs) != 1 or not known or [o.name for o in outputs] != list(OUTPUT_NAMES):
-            raise KitError(f"{path}: not a model of this kit; make it with ssd_pth2onnx.py")
-        self.input_name = inputs[0].name
-        self.dtype, self.shape = known[0], INPUT_SHAPES[known[0]]
-        self.batch = inputs[0].shape[0] if isinstance(inputs[0].shape[0], int) else None
-        self.labels = outputs[1].shape[1]
+        types = {"tensor(float)": "float32", "tensor(uint8)": "uint8"}
+        given = [(one.name, types.get(one.type, ""), one.shape) for one in inputs]
+        face = _read_face(path, given, [(one.name, one.shape) for one in outputs])
+        self.input_name, self.dtype, self.shape, self.batch, self.labels = face
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         return self.session.run(list(OUTPUT_NAMES), {self.input_name: images})
+
+
+class OpenvinoEngine:
+    """OpenVINO, on the CPU; `provider` tells the precision that its convolutions really have.
+
+    precision: of PRECISIONS. bf16 is quicker where the processor has it, and not quite exact;
+    int8 wants a model of ssd_quantize.py.
+    """
+
+    def __init__(self, path: Path, device: str = "cpu", precision: str = "f32") -> None:
+        try:
+            import openvino
+        except ImportError as error:
+            raise KitError(
+                f"{path}: needs OpenVINO ({error}); install requirements-openvino.txt"
+            ) from None
+        self.name = f"openvino {openvino.__version__.partition('-')[0]}"
+        _check_device(device, device == "cpu", self.name)
+        config = {"INFERENCE_PRECISION_HINT": PRECISIONS[precision], "PERFORMANCE_HINT": "LATENCY"}
+        try:
+            model = openvino.Core().read_model(path)
+            self.compiled = openvino.compile_model(model, "CPU", config)
+        except RuntimeError as error:
+            raise KitError(f"{path}: not an ONNX model ({_first_line(error)})") from None
+        given = [_openvino_tensor(one) for one in model.inputs]
+        made = [(name, shape) for name, _, shape in map(_openvino_tensor, model.outputs)]
+        face = _read_face(path, given, made)
+        _, self.dtype, self.shape, self.batch, self.labels = face
+        ran = _openvino_precisions(self.compiled)
+        if precision == "int8" and not {"i8", "u8"} & ran.keys():
+            raise KitError(f"{path}: nothing in it is INT8; make one with ssd_quantize.py")
+        told = ", ".join(f"{count} in {kind}" for kind, count in ran.most_common())
+        self.provider = f"CPU, convolutions: {told}" if ran else "CPU, no convolutions"
+
+    def run(self, images: np.ndarray) -> list[np.ndarray]:
+        results = self.compiled([images])  # copies: the next run would overwrite them
+        return [results[name] for name in OUTPUT_NAMES]
 
 
 class TorchEngine:
@@ -76,7 +113,8 @@ class TorchEngine:
             import ssd_r34
         except ImportError as error:
             raise KitError(f"{path}: needs PyTorch ({error}); install requirements.txt") from None
-        _check_device(device, not torch.cuda.is_available(), "PyTorch")
+        index = torch.device(device).index or 0
+        _check_device(device, device == "cpu" or index < torch.cuda.device_count(), "PyTorch")
         self.torch = torch
         self.device = torch.device(device)
         self.type = torch.float32 if device == "cpu" else torch.float16
@@ -126,28 +164,43 @@ class AscendEngine:
             raise KitError(f"{self.provider}: {_first_line(error)}; {reason}") from None
 
 
-ENGINES: dict[str, Any] = {
-    ".onnx": OnnxRuntimeEngine,
-    ".pt": TorchEngine,
-    ".pth": TorchEngine,
-    ".om": AscendEngine,
+ENGINES: dict[str, tuple[Any, tuple[str, ...]]] = {  # class, and the files that it takes
+    "onnxruntime": (OnnxRuntimeEngine, (".onnx",)),
+    "openvino": (OpenvinoEngine, (".onnx",)),
+    "torch": (TorchEngine, (".pt", ".pth")),
+    "ascend": (AscendEngine, (".om",)),
 }
 
 
-def open_engine(path: Path, device: str = "cpu") -> Engine:
-    """Return the engine for a model file, told by its suffix, with the model loaded.
+def open_engine(
+    path: Path, device: str = "cpu", engine: str = "auto", precision: str = "f32"
+) -> Engine:
+    """Return an engine with the model loaded.
 
-    device: `cpu`, `cuda:N`, or a bare number: the card for a .om, the CPU for the others.
-    Raises KitError if the file is missing, of an unknown kind, or no model.
+    engine: of ENGINES, or auto: the first that takes such a file. device: `cpu`, `cuda:N`, or a
+    bare number: the card for a .om, the CPU for the others. precision: OpenVINO's.
+    Raises KitError if the file is missing, of an unknown kind, or no model, or the engine cannot
+    have it, the device or the precision.
     """
     if not path.is_file():
         raise KitError(f"{path}: no such model; make it with ssd_pth2onnx.py or ssd_pth2om.sh")
-    if path.suffix not in ENGINES:
-        known = ", ".join(ENGINES)
+    takes = [name for name, (_, suffixes) in ENGINES.items() if path.suffix in suffixes]
+    if not takes:
+        known = ", ".join(sorted({one for _, suffixes in ENGINES.values() for one in suffixes}))
         raise KitError(f"{path}: no engine for this kind of file; models are {known}")
-    if path.suffix == ".om":
+    name = takes[0] if engine == "auto" else engine
+    if name not in takes:
+        raise KitError(f"{path}: not a file for {name}; take one of {', '.join(ENGINES[name][1])}")
+    if name != "openvino" and precision != "f32":
+        raise KitError(f"--precision {precision}: is OpenVINO's alone; add --engine openvino")
+    if name == "ascend":
         return AscendEngine(path, device)
-    return ENGINES[path.suffix](path, "cpu" if device.isdigit() else device)
+    if not re.fullmatch(r"cpu|\d+|cuda(:\d+)?", device):
+        raise KitError(f"--device {device}: no such device; give cpu, cuda:0 or a card's number")
+    device = "cpu" if device.isdigit() else device
+    if name == "openvino":
+        return OpenvinoEngine(path, device, precision)
+    return ENGINES[name][0](path, device)
 
 
 def input_dtype(path: Path) -> str:
@@ -162,16 +215,52 @@ def output_shapes(engine: Engine) -> list[tuple[int, int]]:
     return [(4, NUM_BOXES), (engine.labels, NUM_BOXES)]
 
 
-def _onnxruntime_providers(device: str) -> list[Any]:
+class Face(NamedTuple):
+    """What a model's inputs and outputs tell of it."""
+
+    input_name: str
+    dtype: str
+    shape: tuple[int, ...]
+    batch: int | None
+    labels: int
+
+
+def _read_face(path: Path, inputs: list[tuple], outputs: list[tuple]) -> Face:
+    """Read a model's inputs (name, dtype, shape) and outputs (name, shape).
+
+    A length that is no number is open. Raises KitError unless they are those of this kit's models.
+    """
+    if len(inputs) == 1 and [name for name, _ in outputs] == list(OUTPUT_NAMES):
+        name, dtype, (batch, *rest) = inputs[0]
+        if INPUT_SHAPES.get(dtype) == tuple(rest):
+            batch = batch if isinstance(batch, int) else None
+            return Face(name, dtype, tuple(rest), batch, outputs[1][1][1])
+    raise KitError(f"{path}: not a model of this kit; make it with ssd_pth2onnx.py")
+
+
+def _openvino_tensor(port: Any) -> tuple[str, str, list[Any]]:
+    """Return name, dtype and shape of an input or output; None where a length is open."""
+    shape = [None if one.is_dynamic else one.get_length() for one in port.partial_shape]
+    return port.any_name, port.element_type.to_dtype().name, shape
+
+
+def _openvino_precisions(compiled: Any) -> Counter[str]:
+    """Count the precisions that the compiled model's convolutions run in."""
+    infos = [op.get_rt_info() for op in compiled.get_runtime_model().get_ordered_ops()]
+    infos = [info for info in infos if info["layerType"].astype(str) == "Convolution"]
+    return Counter(info["runtimePrecision"].astype(str) for info in infos)
+
+
+def _onnxruntime_providers(device: str) -> list[tuple[str, dict[str, Any]]]:
+    cpu = ("CPUExecutionProvider", {})
     if device == "cpu":
-        return ["CPUExecutionProvider"]
-    cuda = ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)})
-    return [cuda, "CPUExecutionProvider"]
+        return [cpu]
+    return [("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}), cpu]
 
 
-def _check_device(device: str, missing: bool, engine: str) -> None:
-    """Raise KitError if a GPU was asked for and the engine cannot have it."""
-    if device != "cpu" and (missing or not device.startswith("cuda")):
+def _check_device(device: str, there: bool, engine: str) -> None:
+    """Raise KitError unless the engine has the device that was asked for."""
+    if not there:
         raise KitError(f"--device {device}: {engine} has no such device here; use --device cpu")
 
 

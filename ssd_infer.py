@@ -3,8 +3,8 @@
 
 Reads `tensor([ID]).bin` files; writes `OUTPUT/DIRNAME/tensor([ID])_0.bin` (ploc) and `_1.bin`
 (plabel), and `OUTPUT/DIRNAME_summary.json` with ais_bench's keys and ours. `.onnx` runs in ONNX
-Runtime, `.pt` in PyTorch. Without --input it times pure inference. With --detections the outputs
-are decoded as they come, and only the detections are written.
+Runtime or OpenVINO, `.pt` in PyTorch, `.om` on a card. Without --input it times pure inference.
+With --detections the outputs are decoded as they come, and only the detections are written.
 
 Example:
   python3 ssd_infer.py --model ssd_bs1.onnx --input ssd_bin --output result --output_dirname bs1
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import ssd_coco
-from ssd_engines import Engine, input_dtype, open_engine
+from ssd_engines import ENGINES, PRECISIONS, Engine, input_dtype, open_engine
 from ssd_files import (
     OUTPUT_NAMES,
     KitError,
@@ -126,7 +126,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", metavar="FILE", type=Path, required=True, help=".onnx or .pt")
+    parser.add_argument("--model", metavar="FILE", type=Path, required=True, help="to run")
     parser.add_argument("--input", metavar="DIR", type=Path, help="folder of input files")
     parser.add_argument("--output", metavar="DIR", type=Path, help="where results go")
     parser.add_argument(
@@ -144,6 +144,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--device",
         default="0",
         help="card of a .om, several (0,1) with --detections; cpu or cuda:0 for the others",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=("auto", *ENGINES),
+        default="auto",
+        help="default: by the model's suffix",
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="f32", help="of OpenVINO (default: f32)"
     )
     parser.add_argument(
         "--share",
@@ -247,7 +256,7 @@ def main(argv: list[str] | None = None) -> None:
         summary = run_shares(Path(__file__), own, devices, args.detections, images)
         report(args, name, summary)
         return
-    engine = open_engine(args.model, args.device)
+    engine = open_engine(args.model, args.device, args.engine, args.precision)
     print(f"engine {engine.name}, {engine.provider}; input {engine.dtype} {engine.shape}")
     summary = run(engine, args, args.output / name if args.output else None)
     report(args, name, summary)

@@ -16,18 +16,20 @@ interrupted goes on where it stopped.
   --annotation=FILE       another COCO instances file
   --images=DIR            another picture folder
   --batch_sizes=1,16      batch sizes
-  --models=.              folder of the models
+  --models=.              folder of the models, or one model file for all batch sizes
   --variant=NAME          run ssd_bsN_NAME.onnx (such as uint8) instead of ssd_bsN.onnx
   --output=./result       folder for everything written
-  --engine=auto           auto, ascend or onnxruntime; auto takes ascend if an inference tool and a
-                          card are there, and says why
+  --engine=auto           auto, ascend, onnxruntime, openvino or torch; auto takes ascend if an
+                          inference tool and a card are there, else onnxruntime; with a model file
+                          it takes what runs such a file
+  --precision=f32         openvino: f32, bf16, or int8 (runs ssd_bsN_int8.onnx)
   --loop=auto             runs of the pure-inference timing
   --fast                  time all batch sizes, score only batch 1 and the fastest
   --all_images            score also images without annotation (COCO's official protocol)
   --keep_outputs          keep the outputs of each batch size (15 GB each on val2017)
   --in_process            decode while the model runs; no output files at all
   --threshold=0.23        mAP to reach
-  --device=0              ascend: cards, such as 0,1,2,3
+  --device=0              ascend: cards, such as 0,1,2,3; onnxruntime, torch: cpu or cuda:0
   --ais_infer=PATH        ascend: ais_infer.py of 2022 (or $AIS_INFER), if ais_bench is missing
   --help                  this text
 
@@ -38,6 +40,13 @@ EOF
 # Settles auto, and says why; sets `tool` for ascend.
 choose_engine() {
     local -a ask=(python3 "$root/ssd_ascend.py" tool)
+    if [[ $engine == auto ]]; then
+        case $models in
+            *.onnx) engine=onnxruntime ;;
+            *.pt | *.pth) engine=torch ;;
+            *.om) engine=ascend ;;
+        esac
+    fi
     [[ $engine == auto || $engine == ascend ]] || return 0
     [[ -z $ais_infer ]] || ask+=(--ais_infer "$ais_infer")
     source_toolkit
@@ -56,6 +65,10 @@ choose_engine() {
 # Prints the model's path for a batch size.
 model_of() {  # BATCH
     local name=ssd_bs$1${variant:+_$variant} suffix=onnx
+    if [[ -f $models ]]; then
+        printf '%s\n' "$models"
+        return 0
+    fi
     [[ $engine != ascend ]] || suffix=om
     [[ -f $models/$name.$suffix || ! -f $models/ssd_dynamic.$suffix ]] || name=ssd_dynamic
     printf '%s\n' "$models/$name.$suffix"
@@ -122,7 +135,7 @@ time_pure() {  # BATCH
     model=$(model_of "$1")
     if [[ $runs == auto ]]; then
         runs=100  # a card is quick
-        [[ $engine == ascend ]] || runs=$(($1 < 8 ? 24 / $1 : 3))
+        [[ $engine == ascend || $device == cuda* ]] || runs=$(($1 < 8 ? 24 / $1 : 3))
     fi
     infer "bs$1_perf" "$model" "$1" --loop "$runs"
     [[ ! -d $output/bs$1_perf ]] || find "$output/bs$1_perf" -name '*.bin' -delete
@@ -182,11 +195,8 @@ report() {
         --batch_sizes "$batch_sizes"
 }
 
-main() {
-    local data_path='' annotation='' batch_sizes=1,16 engine=auto models=. output=./result loop=auto
-    local keep_outputs=no in_process=no threshold=0.23 fast=no variant='' device=0
-    local ais_infer=${AIS_INFER:-} tool='' command_line="${0##*/} $*" batch best inputs options_line
-    local -a batch_list data images=() all_images=() engine_options=() divide=()
+# Reads the command line into main's variables.
+read_options() {
     while (($#)); do
         case $1 in
             --data_path=*) data_path=${1#*=} ;;
@@ -197,6 +207,7 @@ main() {
             --variant=*) variant=${1#*=} ;;
             --output=*) output=${1#*=} ;;
             --engine=*) engine=${1#*=} ;;
+            --precision=*) precision=${1#*=} ;;
             --loop=*) loop=${1#*=} ;;
             --fast) fast=yes ;;
             --all_images) all_images=(--all-images) ;;
@@ -210,12 +221,22 @@ main() {
         esac
         shift
     done
+}
+
+# Checks the options together, and settles what follows from them.
+settle_options() {
     [[ -n $data_path ]] || die 2 "--data_path=DIR is missing; see --help"
     read_batch_sizes "$batch_sizes"
-    check_choice --engine "$engine" auto ascend onnxruntime
+    check_choice --engine "$engine" auto ascend onnxruntime openvino torch
+    check_choice --precision "$precision" f32 bf16 int8
     [[ $loop == auto || $loop =~ ^[1-9][0-9]*$ ]] || die 2 "--loop=$loop: give a number of runs"
     [[ $threshold =~ ^(0?\.[0-9]+|[01](\.0*)?)$ ]] || die 2 "--threshold=$threshold: give 0 to 1"
-    [[ $device =~ ^[0-9]+(,[0-9]+)*$ ]] || die 2 "--device=$device: give numbers such as 0,1"
+    [[ $device =~ ^([0-9]+(,[0-9]+)*|cpu|cuda(:[0-9]+)?)$ ]] ||
+        die 2 "--device=$device: give cards such as 0,1, or cpu or cuda:0"
+    [[ $engine == openvino || $precision == f32 ]] ||
+        die 2 "--precision=$precision is for --engine=openvino"
+    [[ $engine != torch || -f $models ]] || die 2 "--engine=torch: give the checkpoint, --models=FILE"
+    [[ $precision != int8 || -n $variant ]] || variant=int8
     [[ ! -d $data_path/coco ]] || data_path=$data_path/coco
     [[ -d $data_path ]] || die 1 "$data_path: no such folder; give the one that holds val2017/"
     choose_engine
@@ -223,15 +244,29 @@ main() {
         [[ $in_process == no ]] || die 1 "--in_process needs ais_bench, not ${tool##*/}"
         [[ $device != *,* ]] || die 1 "--device=$device: ${tool##*/} takes one card; give one"
     fi
-    [[ $engine != ascend ]] || engine_options=(--device "$device")
+    if [[ $engine == ascend && ! $device =~ ^[0-9] || $engine != ascend && $device == *,* ]]; then
+        die 1 "--device=$device is not for the engine $engine; give another"
+    fi
+    [[ $engine == onnxruntime && $device == 0 ]] || engine_options=(--device "$device")
+    [[ $engine == ascend || $engine == onnxruntime ]] || engine_options+=(--engine "$engine")
+    [[ $precision == f32 ]] || engine_options+=(--precision "$precision")
     if [[ $engine == ascend && $device == *,* && $tool == ais_bench ]] &&
         python3 -m ais_bench --help | grep divide_input >/dev/null; then  # -q would break the pipe
         divide=(--divide_input 1)  # without it every card would run all inputs
     fi
+}
+
+main() {
+    local data_path='' annotation='' batch_sizes=1,16 engine=auto models=. output=./result loop=auto
+    local keep_outputs=no in_process=no threshold=0.23 fast=no variant='' device=0 precision=f32
+    local ais_infer=${AIS_INFER:-} tool='' command_line="${0##*/} $*" batch best inputs options_line
+    local -a batch_list data images=() all_images=() engine_options=() divide=()
+    read_options "$@"
+    settle_options
     mkdir -p -- "$output"
     inputs=$output/ssd_bin
     options_line="$data_path ${annotation:-} ${images[*]} ${all_images[*]} $in_process $threshold"
-    options_line+=" $loop $device $keep_outputs"
+    options_line+=" $loop $device $keep_outputs $precision"
     prepare
     if [[ $fast == yes ]]; then
         for batch in "${batch_list[@]}"; do

@@ -232,6 +232,87 @@ def test_a_model_of_any_batch_size_serves_all(kit):
     assert ran == [kit.path("ssd_dynamic.onnx")] * 2 + [kit.path("ssd_bs4.onnx")] * 2
 
 
+@pytest.mark.parametrize(
+    ("options", "model", "engine"),
+    [
+        (["--engine=openvino"], "ssd_bs4.onnx", ["--device", "0", "--engine", "openvino"]),
+        (
+            ["--engine=openvino", "--precision=bf16", "--device=cpu"],
+            "ssd_bs4.onnx",
+            ["--device", "cpu", "--engine", "openvino", "--precision", "bf16"],
+        ),
+        (
+            ["--engine=openvino", "--precision=int8"],
+            "ssd_bs4_int8.onnx",
+            ["--device", "0", "--engine", "openvino", "--precision", "int8"],
+        ),
+        (
+            ["--engine=openvino", "--precision=int8", "--variant=mine"],
+            "ssd_bs4_mine.onnx",
+            ["--device", "0", "--engine", "openvino", "--precision", "int8"],
+        ),
+        (["--engine=onnxruntime", "--device=cuda:1"], "ssd_bs4.onnx", ["--device", "cuda:1"]),
+    ],
+)
+def test_engine_device_and_precision_reach_the_inference(kit, options, model, engine):
+    kit.model(model)
+    args = [*options, "--batch_sizes=4"]
+    bin_input = ["--input", str(kit.inputs())]
+    runs = 100 if "cuda" in options[-1] else 6
+    check(
+        kit,
+        kit.run(*args),
+        [
+            *kit.start([model]),
+            kit.embedded("bs4", model, 4, *bin_input, engine=engine),
+            kit.score(4),
+            kit.embedded("bs4_perf", model, 4, *loops(runs), engine=engine),
+            kit.report(args, "4"),
+        ],
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "engine"),
+    [
+        ("a.onnx", []),
+        ("a.pt", ["--device", "0", "--engine", "torch"]),
+        ("a.pth", ["--device", "0", "--engine", "torch"]),
+    ],
+)
+def test_one_model_file_serves_all_batch_sizes_in_its_own_engine(kit, model, engine):
+    kit.model(model)
+    args = [f"--models={kit.path(model)}", "--batch_sizes=1,2"]
+    done = kit.run(*args)
+    assert done.returncode == 0, done.stderr
+    bin_input = ["--input", str(kit.inputs())]
+    ran = [call for call in kit.calls() if "--batchsize" in call]
+    assert ran == [
+        kit.embedded("bs1", model, 1, *bin_input, engine=engine),
+        kit.embedded("bs1_perf", model, 1, *loops(24), engine=engine),
+        kit.embedded("bs2", model, 2, *bin_input, engine=engine),
+        kit.embedded("bs2_perf", model, 2, *loops(12), engine=engine),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "rules"),
+    [
+        (["--engine=onnxruntime", "--device=0,1"], []),
+        (["--engine=ascend", "--device=cuda:0"], [NEW_TOOL]),
+        (["--engine=ascend", "--device=cpu"], [NEW_TOOL]),
+    ],
+)
+def test_a_device_of_another_engine_is_refused_before_any_work(kit, options, rules):
+    kit.model("ssd_bs1.onnx", "ssd_bs1.om")
+    done = kit.run(*options, "--batch_sizes=1", rules=rules)
+    engine = options[0].partition("=")[2]
+    message = f"{options[1]} is not for the engine {engine}; give another"
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == f"{DRIVER}: error: {message}"
+    assert not kit.out.exists()
+
+
 ASCEND_FACTS = ["engine=ais_bench", "devices=0", "route=files", "mode=plain", "cards=0: 310P3 OK"]
 FACTS = {"if": ["ssd_ascend.py", "facts"], "print": "mode=plain\ncards=0: 310P3 OK\n"}
 
@@ -388,11 +469,15 @@ def test_an_asked_for_card_that_is_missing_is_an_error(kit):
         (["--data_path="], "--data_path=DIR is missing; see --help"),
         (["--batch_sizes=1,x"], "--batch_sizes=1,x: give sizes such as 1,16"),
         (["--batch_sizes=01"], "--batch_sizes=01: give sizes such as 1,16"),
-        (["--engine=npu"], "--engine=npu: give one of auto ascend onnxruntime"),
+        (["--engine=npu"], "--engine=npu: give one of auto ascend onnxruntime openvino torch"),
+        (["--precision=fp8"], "--precision=fp8: give one of f32 bf16 int8"),
+        (["--precision=bf16"], "--precision=bf16 is for --engine=openvino"),
+        (["--engine=torch"], "--engine=torch: give the checkpoint, --models=FILE"),
+        (["--device=cuda:"], "--device=cuda:: give cards such as 0,1, or cpu or cuda:0"),
         (["--loop=0"], "--loop=0: give a number of runs"),
         (["--loop=ten"], "--loop=ten: give a number of runs"),
-        (["--device=0,"], "--device=0,: give numbers such as 0,1"),
-        (["--device=npu"], "--device=npu: give numbers such as 0,1"),
+        (["--device=0,"], "--device=0,: give cards such as 0,1, or cpu or cuda:0"),
+        (["--device=npu"], "--device=npu: give cards such as 0,1, or cpu or cuda:0"),
         (["--threshold=23%"], "--threshold=23%: give 0 to 1"),
         (["--threshold="], "--threshold=: give 0 to 1"),
         (["--threshold=23"], "--threshold=23: give 0 to 1"),

@@ -267,28 +267,6 @@ def test_an_export_that_fails_leaves_nothing(network, tmp_path, run_stage):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["nan.pt"]
 
 
-def test_what_is_no_model_is_told_in_one_line(tmp_path, checkpoint):
-    (tmp_path / "a.onnx").write_text("no")
-    (tmp_path / "a.tflite").write_text("no")
-    node = onnx.helper.make_node("Relu", ["x"], ["y"])
-    ends = [onnx.helper.make_tensor_value_info(n, 1, [1]) for n in "xy"]
-    graph = onnx.helper.make_graph([node], "g", ends[:1], ends[1:])
-    opset = [onnx.helper.make_opsetid("", 11)]
-    onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "f.onnx")
-    for path, device, told in (
-        (tmp_path / "none.onnx", "0", "no such model"),
-        (tmp_path / "a.onnx", "0", "not an ONNX model"),
-        (tmp_path / "a.tflite", "0", "no engine for this kind"),
-        (tmp_path / "f.onnx", "0", "not a model of this kit"),
-        (checkpoint, "cuda:0", "use --device cpu"),
-    ):
-        if device == "cuda:0" and torch.cuda.is_available():
-            continue
-        with pytest.raises(KitError, match=told) as caught:
-            ssd_engines.open_engine(path, device)
-        assert "\n" not in str(caught.value)
-
-
 def test_inference_writes_what_ais_bench_writes(checkpoint, network, tmp_path, run_stage):
     rng = np.random.default_rng(0)
     inputs = rng.normal(size=(5, 3, 300, 300)).astype("f")
