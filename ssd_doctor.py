@@ -11,6 +11,7 @@ Example:
 import argparse
 import importlib
 import importlib.metadata
+import io
 import os
 import re
 import shutil
@@ -93,6 +94,25 @@ def check_onnxruntime() -> Iterator[Fact]:
             state = "problem" if provider == "CPUExecutionProvider" else "warning"
             remedy = "install its libraries, or leave --device at cpu"
             yield Fact(state, f"ONNX Runtime: {provider} is listed but does not start", remedy)
+
+
+def check_openvino() -> Iterator[Fact]:
+    """Start OpenVINO, which nothing but --engine=openvino needs."""
+    try:
+        openvino = importlib.import_module("openvino")
+        core = openvino.Core()
+        core.compile_model(core.read_model(io.BytesIO(IDENTITY)), "CPU")
+        precisions = {"FP32", "BF16", "INT8"} & set(
+            core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        )
+    except ModuleNotFoundError:
+        yield Fact("ok", "no OpenVINO: it is optional (requirements-openvino.txt)")
+    except Exception as error:  # whatever a broken installation raises
+        reason = (str(error).splitlines() or [""])[0][:160]
+        yield Fact("warning", f"OpenVINO does not start: {reason}", "take another --engine")
+    else:
+        version = openvino.__version__.partition("-")[0]
+        yield Fact("ok", f"OpenVINO {version}: CPU, {', '.join(sorted(precisions))}")
 
 
 def check_torch() -> Iterator[Fact]:
@@ -252,6 +272,7 @@ def main(argv: list[str] | None = None) -> int:
         "Python": check_python,
         "packages": check_packages,
         "ONNX Runtime": check_onnxruntime,
+        "OpenVINO": check_openvino,
         "PyTorch": check_torch,
         "CANN": check_toolkit,
         "cards": check_cards,

@@ -107,6 +107,26 @@ def test_a_provider_that_is_only_listed_is_a_warning(monkeypatch):
     assert states == ["warning", "ok"]
 
 
+def test_openvino_is_started_where_it_is(monkeypatch):
+    openvino = pytest.importorskip("openvino")
+    (fact,) = ssd_doctor.check_openvino()
+    assert fact.state == "ok" and openvino.__version__.partition("-")[0] in fact.text
+    assert "FP32" in fact.text
+
+    def broken(*_):
+        raise RuntimeError("no plugin\nmore")
+
+    monkeypatch.setattr(openvino, "Core", broken)
+    (fact,) = ssd_doctor.check_openvino()
+    assert (fact.state, fact.text) == ("warning", "OpenVINO does not start: no plugin")
+
+
+def test_openvino_is_not_missed(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    (fact,) = ssd_doctor.check_openvino()
+    assert fact.state == "ok" and "optional" in fact.text
+
+
 def test_old_and_missing_packages_are_problems(tmp_path, monkeypatch):
     (tmp_path / "r.txt").write_text("# why\nnumpy>=999.1\nno-such-package>=1.0\nnumpy>=1.2\n")
     monkeypatch.setattr(ssd_doctor, "REQUIREMENTS", tmp_path / "r.txt")
