@@ -7,6 +7,7 @@ and `shape` of one picture's input, `labels`, and `run`, which takes a batch (N,
 returns ploc (N, 4, 8732) and plabel (N, labels, 8732).
 """
 
+import argparse
 import re
 from collections import Counter
 from pathlib import Path
@@ -170,6 +171,19 @@ ENGINES: dict[str, tuple[Any, tuple[str, ...]]] = {  # class, and the files that
     "torch": (TorchEngine, (".pt", ".pth")),
     "ascend": (AscendEngine, (".om",)),
 }
+
+
+def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that choose an engine: --engine and --precision."""
+    parser.add_argument(
+        "--engine",
+        choices=("auto", *ENGINES),
+        default="auto",
+        help="default: by the model's suffix",
+    )
+    parser.add_argument(
+        "--precision", choices=PRECISIONS, default="f32", help="of OpenVINO (default: f32)"
+    )
 
 
 def open_engine(

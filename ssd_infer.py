@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import ssd_coco
-from ssd_engines import ENGINES, PRECISIONS, Engine, input_dtype, open_engine
+from ssd_engines import Engine, add_engine_arguments, input_dtype, open_engine
 from ssd_files import (
     OUTPUT_NAMES,
     KitError,
@@ -145,15 +145,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         default="0",
         help="card of a .om, several (0,1) with --detections; cpu or cuda:0 for the others",
     )
-    parser.add_argument(
-        "--engine",
-        choices=("auto", *ENGINES),
-        default="auto",
-        help="default: by the model's suffix",
-    )
-    parser.add_argument(
-        "--precision", choices=PRECISIONS, default="f32", help="of OpenVINO (default: f32)"
-    )
+    add_engine_arguments(parser)
     parser.add_argument(
         "--share",
         metavar="I/N",

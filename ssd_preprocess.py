@@ -13,12 +13,13 @@ Example:
 import argparse
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm import tqdm
 
 import ssd_coco
@@ -54,21 +55,49 @@ def normalisation_table() -> np.ndarray:
     return (scaled - mean[:, None]) / std[:, None]
 
 
+def read_rgb(path: Path, as_seen: bool = False) -> Image.Image:
+    """Read a picture as RGB.
+
+    as_seen: as a viewer shows it: turned as its EXIF data says, and 16-bit grey scaled to 8 bits;
+    COCO's protocol and torchvision do neither.
+    Raises KitError if it is missing, not a whole picture, or too large for PIL.
+    """
+    try:
+        with Image.open(path) as picture:
+            return (upright(picture) if as_seen else picture).convert("RGB")
+    except FileNotFoundError:
+        raise KitError(f"{path}: no such picture; fetch it") from None
+    except Image.DecompressionBombError:
+        limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
+        raise KitError(f"{path}: more than {limit} million pixels; scale it down") from None
+    except Exception as error:  # each format's reader raises its own on damaged data
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = reason.split(" <")[0].split(" '")[0]  # without object addresses and the path
+        raise KitError(f"{path}: not a whole picture ({reason}); fetch it again") from None
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    """Turn a picture, in place, as its EXIF data says; scale 16-bit grey, which is cut off else."""
+    picture.load()
+    with suppress(Exception):  # EXIF data that cannot be read turns nothing
+        ImageOps.exif_transpose(picture, in_place=True)
+    if picture.mode.startswith("I"):
+        grey = np.asarray(picture).astype(np.int64) >> 8
+        picture = Image.fromarray(grey.clip(0, 255).astype(np.uint8))
+    return picture
+
+
+def shrink(rgb: Image.Image) -> np.ndarray:
+    """Return an RGB picture at the network's size: (300, 300, 3) uint8."""
+    return np.asarray(rgb.resize((INPUT_SIZE, INPUT_SIZE), Image.Resampling.BILINEAR))
+
+
 def resize(path: Path) -> np.ndarray:
     """Read a picture as RGB at the network's size: (300, 300, 3) uint8.
 
     Raises KitError if it is missing or not a whole picture.
     """
-    try:
-        with Image.open(path) as picture:
-            size = (INPUT_SIZE, INPUT_SIZE)
-            return np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BILINEAR))
-    except FileNotFoundError:
-        raise KitError(f"{path}: no such picture; fetch it") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        reason = reason.split(" <")[0].split(" '")[0]  # without object addresses and the path
-        raise KitError(f"{path}: not a whole picture ({reason}); fetch it again") from None
+    return shrink(read_rgb(path))
 
 
 def normalise(rgb: np.ndarray) -> np.ndarray:
