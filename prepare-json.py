@@ -3,7 +3,8 @@
 
 Reads IN, a COCO instances file; writes OUT, the same images, annotations and categories without
 the rest (licences, segmentations, ...). With --keep-keys OUT can be scored, and its areas are the
-true ones: other tools write 1.0 there, which ruins the small/medium/large figures.
+true ones: other tools write 1.0 there, which ruins the small/medium/large figures. With --images N
+OUT is a data set of the first N images that are scored, with every category, so that labels stay.
 
 Example:
   python3 prepare-json.py --keep-keys DATA/coco/annotations/instances_val2017.json \\
@@ -34,6 +35,17 @@ def prepare(instances: dict[str, Any], keep_keys: bool) -> dict[str, Any]:
     }
 
 
+def first_images(instances: dict[str, Any], count: int, all_images: bool) -> dict[str, Any]:
+    """Return the instances of the first `count` images that are scored, of all if fewer are.
+
+    Categories stay, as label k is the kth of them.
+    """
+    images = ssd_coco.select_images(instances, all_images)[:count]
+    ids = {image["id"] for image in images}
+    annotations = [one for one in instances["annotations"] if one["image_id"] in ids]
+    return instances | {"images": images, "annotations": annotations}
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -46,8 +58,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="keep all keys of an annotation (true area and iscrowd: scoring needs them), "
         "segmentation emptied",
     )
+    parser.add_argument(
+        "--images", metavar="N", type=int, help="only the first N images that have an annotation"
+    )
+    parser.add_argument(
+        "--all-images", action="store_true", help="with --images: the first N with or without one"
+    )
     parser.add_argument("--pretty-print", action="store_true", help="indent the JSON")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.images is not None and args.images < 1:
+        parser.error("argument --images: must be at least 1")
+    return args
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -55,6 +76,8 @@ def main(argv: list[str] | None = None) -> None:
     instances = ssd_coco.read_instances(args.input)
     if args.keep_keys:
         ssd_coco.check_scorable(instances, args.input)
+    if args.images:
+        instances = first_images(instances, args.images, args.all_images)
     write_json(args.output, prepare(instances, args.keep_keys), 4 if args.pretty_print else None)
     images, boxes = len(instances["images"]), len(instances["annotations"])
     empty = images - len(ssd_coco.select_images(instances, all_images=False))

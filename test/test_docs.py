@@ -9,7 +9,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 STAGES = [path.name for path in sorted(ROOT.glob("*.py")) if path.read_text().startswith("#!")]
-DRIVERS = ["ssd_pth2om.sh", "ssd_eval_acc_perf.sh", "ssd_sample.sh", "ssd_doctor.sh"]
+DRIVERS = [
+    f"ssd_{name}.sh" for name in ("pth2om", "eval_acc_perf", "sample", "doctor", "accuracy_ladder")
+]
 
 
 def help_of(name):

@@ -103,3 +103,29 @@ def test_an_output_that_cannot_be_is_told(name, tiny_coco, tmp_path, run_stage, 
 def test_an_argument_too_few_is_wrong_usage(run_stage):
     done = run_stage("prepare-json.py", "one")
     assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_the_first_images_are_a_data_set_of_their_own(tiny_coco, tmp_path, run_stage):
+    source, out = tiny_coco / ssd_coco.INSTANCES, tmp_path / "out.json"
+    whole = json.loads(source.read_text())
+    ids = [image["id"] for image in whole["images"]]  # the fourth has no annotation
+    for options, kept in [
+        (["--images", "1"], ids[:1]),
+        (["--images", "4"], [*ids[:3], ids[4]]),
+        (["--images", "4", "--all-images"], ids[:4]),
+        (["--images", "99"], [*ids[:3], ids[4]]),
+        (["--images", "99", "--all-images"], ids),
+    ]:
+        assert run_stage("prepare-json.py", "--keep-keys", *options, source, out).returncode == 0
+        made = json.loads(out.read_text())
+        assert [image["id"] for image in made["images"]] == kept
+        assert made["categories"] == whole["categories"]  # their order is the labels'
+        truth = [one for one in whole["annotations"] if one["image_id"] in kept]
+        assert made["annotations"] == [one | {"segmentation": []} for one in truth]
+
+
+@pytest.mark.parametrize("count", ["0", "-3", "many"])
+def test_a_wrong_number_of_images_is_wrong_usage(count, tmp_path, run_stage):
+    out = tmp_path / "out.json"
+    done = run_stage("prepare-json.py", f"--images={count}", tmp_path / "in.json", out)
+    assert done.returncode == 2 and "--images" in done.stderr
