@@ -21,6 +21,7 @@ INPUT_SHAPES = {  # of one picture, for each dtype that ssd_preprocess.py writes
 }
 OUTPUT_NAMES = ("ploc", "plabel")  # in the order of the model's outputs
 TENSOR_SUFFIXES = (".bin", ".npy")
+CHECKPOINT_KEY = "checkpoint_sha256"  # in an ONNX file's metadata, and in summaries and reports
 
 
 class KitError(Exception):

@@ -23,6 +23,7 @@ import numpy as np
 import ssd_coco
 from ssd_engines import Engine, add_engine_arguments, input_dtype, open_engine
 from ssd_files import (
+    CHECKPOINT_KEY,
     OUTPUT_NAMES,
     KitError,
     atomic,
@@ -216,6 +217,7 @@ def run(engine: Engine, args: argparse.Namespace, folder: Path | None) -> dict[s
         "provider": engine.provider,
         "model": str(args.model),
         "model_sha256": sha256(args.model),
+        CHECKPOINT_KEY: engine.checkpoint,
         "input_dtype": engine.dtype,
     }
 

@@ -21,7 +21,15 @@ from torch import Tensor, nn
 
 import ssd_r34
 from ssd_boxes import MEAN, STD
-from ssd_files import INPUT_SHAPES, OUTPUT_NAMES, KitError, atomic, run_main, sha256
+from ssd_files import (
+    CHECKPOINT_KEY,
+    INPUT_SHAPES,
+    OUTPUT_NAMES,
+    KitError,
+    atomic,
+    run_main,
+    sha256,
+)
 
 INPUT_NAME = "image"
 OPSETS = range(11, 18)  # what ATC reads
@@ -70,9 +78,11 @@ def export(network: nn.Module, path: Path, image: Tensor, opset: int, dynamic: b
         )
 
 
-def check(path: Path, opset: int) -> None:
-    """Raise KitError unless the file is valid ONNX of the opset asked for."""
+def note_and_check(path: Path, opset: int, checkpoint: Path) -> None:
+    """Note the checkpoint in the file; raise KitError unless it is ONNX of the opset asked for."""
     model = onnx.load(path)
+    onnx.helper.set_model_props(model, {CHECKPOINT_KEY: sha256(checkpoint)})
+    onnx.save(model, path)
     onnx.checker.check_model(model, full_check=True)
     found = [entry.version for entry in model.opset_import]
     if found != [opset]:
@@ -129,7 +139,7 @@ def main(argv: list[str] | None = None) -> None:
     image = random_input(args.bs, args.input)
     with atomic(args.onnx_path) as temporary:
         export(network, temporary, image, args.opset, args.dynamic)
-        check(temporary, args.opset)
+        note_and_check(temporary, args.opset, args.pth_path)
         error = difference(reference, temporary, image)
         print(f"largest difference from PyTorch: {error:.2e} (allowed {MAX_DIFFERENCE})")
         if not error <= MAX_DIFFERENCE:

@@ -3,6 +3,7 @@
 Run: python -m pytest test/test_ssd_engines.py
 """
 
+import hashlib
 import json
 import sys
 import types
@@ -41,6 +42,16 @@ def test_openvino_gives_onnxruntimes_answers(openvino, onnx_file, pictures):
         for one, other in zip(outputs, reference.run(batch), strict=True):
             assert one.dtype == np.float32
             np.testing.assert_allclose(one, other, atol=1e-3)
+
+
+def test_each_engine_tells_the_checkpoint_of_a_model(onnx_file, light_onnx, checkpoint):
+    digest = hashlib.sha256(checkpoint.read_bytes()).hexdigest()
+    assert ssd_engines.open_engine(onnx_file).checkpoint == digest
+    assert ssd_engines.open_engine(checkpoint).checkpoint == digest
+    assert ssd_engines.open_engine(light_onnx).checkpoint is None
+    pytest.importorskip("openvino")
+    assert ssd_engines.open_engine(onnx_file, engine="openvino").checkpoint == digest
+    assert ssd_engines.open_engine(light_onnx, engine="openvino").checkpoint is None
 
 
 def test_bf16_is_near_and_is_named_if_it_ran(openvino, onnx_file, pictures):
