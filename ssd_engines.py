@@ -3,8 +3,9 @@
 ONNX Runtime and OpenVINO take `.onnx`, PyTorch the checkpoint itself (`.pt`), an Ascend card `.om`.
 
 All have the same face: `name` and `provider` of what really runs, `batch` (None: any), `dtype`
-and `shape` of one picture's input, `labels`, and `run`, which takes a batch (N, *shape) and
-returns ploc (N, 4, 8732) and plabel (N, labels, 8732).
+and `shape` of one picture's input, `labels`, `checkpoint`, the SHA-256 of that which the model was
+made of (None: not known), and `run`, which takes a batch (N, *shape) and returns ploc
+(N, 4, 8732) and plabel (N, labels, 8732).
 """
 
 import argparse
@@ -17,7 +18,7 @@ import numpy as np
 
 import ssd_ascend
 from ssd_boxes import NUM_BOXES
-from ssd_files import INPUT_SHAPES, OUTPUT_NAMES, KitError
+from ssd_files import CHECKPOINT_KEY, INPUT_SHAPES, OUTPUT_NAMES, KitError, input_bytes, sha256
 
 PRECISIONS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # and what OpenVINO does not quantise
 
@@ -31,6 +32,7 @@ class Engine(Protocol):
     dtype: str
     shape: tuple[int, ...]
     labels: int
+    checkpoint: str | None
 
     def run(self, images: np.ndarray) -> list[np.ndarray]: ...
 
@@ -58,6 +60,7 @@ class OnnxRuntimeEngine:
         given = [(one.name, types.get(one.type, ""), one.shape) for one in inputs]
         face = _read_face(path, given, [(one.name, one.shape) for one in outputs])
         self.input_name, self.dtype, self.shape, self.batch, self.labels = face
+        self.checkpoint = self.session.get_modelmeta().custom_metadata_map.get(CHECKPOINT_KEY)
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         return self.session.run(list(OUTPUT_NAMES), {self.input_name: images})
@@ -89,6 +92,9 @@ class OpenvinoEngine:
         made = [(name, shape) for name, _, shape in map(_openvino_tensor, model.outputs)]
         face = _read_face(path, given, made)
         _, self.dtype, self.shape, self.batch, self.labels = face
+        place = ["framework", CHECKPOINT_KEY]
+        known = model.has_rt_info(place)
+        self.checkpoint = model.get_rt_info(place).astype(str) if known else None
         ran = _openvino_precisions(self.compiled)
         if precision == "int8" and not {"i8", "u8"} & ran.keys():
             raise KitError(f"{path}: nothing in it is INT8; make one with ssd_quantize.py")
@@ -120,7 +126,7 @@ class TorchEngine:
         self.device = torch.device(device)
         self.type = torch.float32 if device == "cpu" else torch.float16
         network = ssd_r34.load_checkpoint(path)
-        self.labels = network.labels
+        self.labels, self.checkpoint = network.labels, sha256(path)
         self.network = ssd_r34.deploy(network).to(
             self.device, self.type, memory_format=torch.channels_last
         )
@@ -138,6 +144,8 @@ class TorchEngine:
 class AscendEngine:
     """An Ascend card, through ais_bench's Python interface."""
 
+    checkpoint = None
+
     def __init__(self, path: Path, device: str = "0") -> None:
         note = ssd_ascend.read_sidecar(path)
         try:
@@ -153,8 +161,14 @@ class AscendEngine:
         self.provider = f"card {device}, {note.get('soc_version', 'chip not noted')}"
         self.dtype = note["input_dtype"]
         self.shape = INPUT_SHAPES[self.dtype]
-        self.dynamic = isinstance(note["batch"], list)
-        self.batch = None if self.dynamic else self.session.get_inputs()[0].shape[0]
+        first = self.session.get_inputs()[0]
+        self.dynamic = first.shape[0] < 0
+        self.batch = None if self.dynamic else first.shape[0]
+        if self.batch and first.size != self.batch * input_bytes(self.dtype):
+            raise KitError(
+                f"{path}: takes {first.size // self.batch} bytes a picture, but by its note "
+                f"({note['mode']}) {self.dtype}; convert it with ssd_onnx2om.py, which notes it"
+            )
         self.labels = self.session.get_outputs()[1].shape[1]
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
