@@ -6,8 +6,10 @@ import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from multiprocessing import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,19 @@ def note(message: str) -> None:
 def num_cpus() -> int:
     """Return how many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def end_with_parent() -> None:
+    """In a worker process: end it when its parent is gone, as after a kill it would wait for ever.
+
+    For ProcessPoolExecutor's `initializer`. An orphan would also keep open what reads its output.
+    """
+
+    def watch() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def tensor_stem(image_id: int) -> str:

@@ -27,6 +27,7 @@ from ssd_files import (
     OUTPUT_NAMES,
     KitError,
     atomic,
+    end_with_parent,
     first_few,
     input_layout,
     num_cpus,
@@ -109,7 +110,8 @@ def write_detections(
         )
     image_of = {image["id"]: image for image in data.selected}
     paths = share_of([path for path in paths if tensor_id(path) in image_of], size, args.share)
-    pool = ProcessPoolExecutor(num_cpus(), get_context("spawn"))  # an engine's threads bar forking
+    context = get_context("spawn")  # an engine's threads bar forking
+    pool = ProcessPoolExecutor(num_cpus(), context, initializer=end_with_parent)
     sink = Sink(pool, decode_job, AHEAD * size + num_cpus())
 
     def put(path: Path, outputs: list[np.ndarray]) -> None:

@@ -23,6 +23,7 @@ import ssd_coco
 import ssd_score
 from ssd_files import (
     KitError,
+    end_with_parent,
     first_few,
     num_cpus,
     output_paths,
@@ -58,7 +59,8 @@ def decode_folder(folder: Path, data: ssd_coco.DataSet, workers: int) -> np.ndar
         )
     jobs = [(image, found[image["id"]]) for image in data.selected]
     work = partial(decode_files, category_ids=ssd_coco.category_ids(data.instances))
-    with ProcessPoolExecutor(max(1, min(workers, len(jobs)))) as pool:
+    workers = max(1, min(workers, len(jobs)))
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         outcomes = pool.map(work, jobs, chunksize=CHUNK)
         rows = list(tqdm(outcomes, "decode", len(jobs), unit="image", disable=None))
     return ssd_coco.join_results(folder, data.selected, rows)

@@ -28,6 +28,7 @@ from ssd_files import (
     INPUT_SHAPES,
     KitError,
     check_free,
+    end_with_parent,
     input_bytes,
     note,
     num_cpus,
@@ -194,7 +195,8 @@ def main(argv: list[str] | None = None) -> int:
     outputs = output_bytes(1 + len(data.instances["categories"]))
     needed = len(jobs) * size + args.reserve_outputs * len(data.selected) * outputs
     check_free(args.bin_output, needed, "inputs and outputs")
-    with ProcessPoolExecutor(max(1, min(args.workers, len(jobs)))) as pool:
+    workers = max(1, min(args.workers, len(jobs)))
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         outcomes = pool.map(preprocess_job, jobs, chunksize=CHUNK)
         progress = tqdm(outcomes, "preprocess", len(jobs), unit="image", disable=None)
         bad += [outcome for outcome in progress if outcome]

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -192,3 +194,32 @@ def test_inputs_handed_over_as_outputs_are_refused(tmp_path):
     np.zeros((3, 300, 300), np.float32).tofile(tmp_path / "tensor([9]).bin")
     with pytest.raises(KitError, match="1080000 bytes; expected two files of 139712 and 2829168"):
         ssd_files.read_outputs(ssd_files.output_paths(tmp_path)[9], 81)
+
+
+POOL = """
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+import ssd_files
+
+def told(text):
+    print(text, flush=True)
+
+if __name__ == "__main__":
+    context = get_context(sys.argv[1])
+    pool = ProcessPoolExecutor(1, context, initializer=ssd_files.end_with_parent)
+    pool.submit(told, "at work").result()
+    input()
+"""
+
+
+@pytest.mark.parametrize("context", ["spawn", "fork"])
+def test_a_worker_ends_when_its_parent_is_killed(context, tmp_path):
+    (tmp_path / "pool.py").write_text(POOL)
+    env = os.environ | {"PYTHONPATH": str(Path(ssd_files.__file__).parent)}
+    command = [sys.executable, str(tmp_path / "pool.py"), context]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=env, **pipes) as run:
+        assert run.stdout.readline() == b"at work\n"
+        run.kill()
+        run.communicate(timeout=60)  # ends only when no process has the pipes open any more
