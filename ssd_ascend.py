@@ -2,7 +2,8 @@
 """What is known of Ascend's toolchain on this machine: cards, versions, models, error codes.
 
 The drivers ask it:
-  tool     which inference tool there is, and that there is a card: prints `ais_bench` or a path
+  tool     which inference tool there is, and that there is a card: prints `ais_bench` (followed by
+           ` in process` if it refuses this kit's file names) or a path
   facts    mode and chip of a .om, and versions, as KEY=VALUE lines
   explain  what the error codes in a tool's log mean
 
@@ -16,18 +17,25 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssd_boxes import INPUT_SIZE, MEAN, STD
-from ssd_files import KitError, read_json, run_main, sha256
+from ssd_files import KitError, note, read_json, run_main, sha256, tensor_stem
 
 FAMILY = "Ascend"  # what --soc_version puts before npu-smi's name of a chip
+VERSION_FILES = ("*_install.info", "*/*_install.info", "version.cfg", "*/version.info")  # CANN's
 AIS_BENCH = "0.0.2"  # the inference tool; 3.x of that name evaluates language models
+WORDS = 160  # letters of a tool's own message that are told
 BUSY_PERCENT = 5  # of AI Core use: above it somebody else is at work
 ADVICE = {  # text in a log, and what to do; the first that is found counts
     "E10001": "an option has a value that this atc refuses; check --soc_version and --atc_args",
+    "E10009": "options for dynamic shapes exclude each other; leave one out",
+    "E10016": "the ONNX file has no input of that name; export it again with ssd_pth2onnx.py",
     "E10034": "AIPP and --input_fp16_nodes exclude each other; leave one out",
+    "E10052": "this atc refuses the AIPP config beside the .om; see the log for why",
     "E10056": "two options exclude each other; see the log for which, and leave one out",
     "E10060": "an option was discarded in this CANN (auto_tune_mode: use AOE); remove it",
     "E16005": "the ONNX file has more than one opset domain; export it again with ssd_pth2onnx.py",
@@ -38,11 +46,30 @@ ADVICE = {  # text in a log, and what to do; the first that is found counts
     "E13000": "a file that an option names is missing; check the paths in --atc_args",
     "507033": "the card did not open or was lost; check npu-smi info, free or restart the card",
     "507011": "the card stopped while computing; check npu-smi info and the model's chip",
+    "contains illegal char": "this ais_bench takes only A-Z a-z 0-9 _ - / . in paths; move models "
+    "and results to such a folder, and add --in_process for file names such as tensor([139]).bin",
+    "is a soft link": "this ais_bench takes no links; give the file or folder itself",
+    "should not be over": "this ais_bench takes nothing that others may write, and no result "
+    "folder that others may read; chmod go-w the model, chmod 750 the folder",
+    "is illegal. Please check": "this ais_bench refuses the model or folder: others may write to "
+    "it, or it has another owner; chmod go-w it, or copy it",
     "filesize": "an input is not of the size that the model takes; see ssd_preprocess.py --dtype",
     "unknown command line flag": "this atc does not know an option; check --atc_args",
     "unrecognized arguments": "this version of the tool does not know an option; update the tool",
     "error while loading shared libraries": "the environment is not set; source set_env.sh",
+    "cannot open shared object file": "the environment is not set; source set_env.sh",
+    "ACL: invalid parameter": "the runtime refuses the model or its batch; convert it for this "
+    "chip and this batch size",
+    "ACL: general failure": "the card failed; read the lines before, check npu-smi info",
 }
+NAME_PROBE = """
+try:
+    from ais_bench.infer.common.path_security_check import FileStat
+except (ImportError, OSError):  # older ones look at no path
+    raise SystemExit(0)
+FileStat({!r})
+"""
+ATC_ERROR = re.compile(r"^\s*(E[A-Z0-9]\d{4}): (?:\[PID: \d+\] \S+ )?(.+)$", re.M)
 
 
 class Card(NamedTuple):
@@ -99,13 +126,10 @@ def soc_version() -> str:
 
 def toolkit_version() -> str | None:
     """Return the version of CANN as its files tell it, None if they are not found."""
-    for name in ("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"):
-        home = Path(os.environ.get(name) or "/nowhere")
-        infos = [*home.glob("*/ascend_toolkit_install.info"), *home.glob("**/version.cfg")]
-        for path in [home / "version.cfg", home / "ascend_toolkit_install.info", *infos]:
-            if path.is_file() and (
-                match := re.search(r"[Vv]ersion=\[?([\d.\w]+)", path.read_text())
-            ):
+    for name, place in product(("ASCEND_TOOLKIT_HOME", "ASCEND_HOME_PATH"), VERSION_FILES):
+        for path in sorted(Path(os.environ.get(name) or "/nowhere").glob(place)):
+            match = re.search(r"version=\[?([\w.]+)", path.read_text(errors="replace"), re.I)
+            if match:
                 return match[1]
     return None
 
@@ -130,6 +154,37 @@ def inference_tool(ais_infer: str | None) -> str:
     if version:
         raise KitError(f"ais_bench {version}: another tool of that name; install {AIS_BENCH}")
     raise KitError(f"ais_bench: not installed; install {AIS_BENCH}, or give --ais_infer")
+
+
+def run_python(code: str) -> subprocess.CompletedProcess[str]:
+    """Run Python apart from this process: ais_bench logs at length and may break on import."""
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+def takes_our_names() -> bool:
+    """Tell whether ais_bench reads files named as ours: newer ones refuse brackets in a path."""
+    return run_python(NAME_PROBE.format(f"/{tensor_stem(1)}.bin")).returncode == 0
+
+
+def why_no_session() -> str:
+    """Return why ais_bench's Python interface does not start here; empty if it does."""
+    done = run_python("import ais_bench.infer.interface")
+    lines = done.stderr.strip().splitlines() or ["no output"]
+    return lines[-1][:WORDS] if done.returncode else ""
+
+
+def card_notes(devices: list[int]) -> list[str]:
+    """Return what speaks against these cards: not in npu-smi's table, not healthy, or busy."""
+    found, notes = {card.device: card for card in cards()}, []
+    for device in devices:
+        card = found.get(device)
+        if not card:
+            notes.append(f"card {device}: not in the table of npu-smi info; see --device")
+        elif card.health != "OK":
+            notes.append(f"card {device}: its health is {card.health}; see npu-smi info")
+        elif card.use > BUSY_PERCENT:
+            notes.append(f"card {device}: busy ({card.use} % of AI Core), so timings tell little")
+    return notes
 
 
 def aipp_config() -> str:
@@ -163,25 +218,31 @@ def read_sidecar(model: Path) -> dict[str, Any]:
     path = sidecar_path(model)
     if not path.exists():
         return {"input_dtype": "float32", "batch": None, "mode": "no note beside the .om"}
-    note = read_json(path)
-    if note.get("om_sha256") != sha256(model):
+    told = read_json(path)
+    if told.get("om_sha256") != sha256(model):
         raise KitError(f"{path}: tells of another {model.name}; convert again (ssd_onnx2om.py)")
-    return note
+    return told
 
 
 def explain(log: str) -> str:
-    """Return in one line which known error a log has and what to do."""
+    """Return in one line which error a log has, what to do, and atc's own words if there are."""
+    said = {match[1]: match[2] for match in ATC_ERROR.finditer(log)}
     for text, advice in ADVICE.items():
         if text in log:
-            return f"{text}: {advice}"
+            return f"{text}: {advice}" + (f" ({said[text][:WORDS]})" if text in said else "")
+    if said:
+        code, words = next(iter(said.items()))
+        return f"{code}: {words[:WORDS]}; read the log"
     return "no known error code; read the log"
 
 
 def facts(model: Path) -> list[str]:
     """Return KEY=VALUE of a .om's mode and chip, and of versions, as far as they are known."""
-    note = read_sidecar(model)
-    found = {"mode": note["mode"], "soc_version": note.get("soc_version")}
-    found |= {"cann": toolkit_version(), "ais_bench": ais_bench_version()}
+    told = read_sidecar(model)
+    found = {"mode": told["mode"], "soc_version": told.get("soc_version")}
+    found["cann"] = toolkit_version()
+    if ais_bench_version() == AIS_BENCH:
+        found["engine"] = f"ais_bench {AIS_BENCH}"
     names = [f"{card.device}: {card.name} {card.health}" for card in cards()]
     found["cards"] = ", ".join(names)
     return [f"{key}={value}" for key, value in found.items() if value]
@@ -194,6 +255,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     tool = commands.add_parser("tool", help="print the inference tool")
     tool.add_argument("--ais_infer", metavar="PATH", default=os.environ.get("AIS_INFER"))
+    tool.add_argument("--device", metavar="N,N", default="", help="cards to look at")
     model = commands.add_parser("facts", help="print a model's mode, chip and versions")
     model.add_argument("model", metavar="OM", type=Path)
     log = commands.add_parser("explain", help="print what a log's error means")
@@ -204,8 +266,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     if args.command == "tool":
-        cards()
-        print(inference_tool(args.ais_infer))
+        devices = [int(part) for part in args.device.split(",") if part.isdigit()]
+        for line in card_notes(devices):
+            note(line)
+        tool = inference_tool(args.ais_infer)
+        print(tool if tool != "ais_bench" or takes_our_names() else f"{tool} in process")
     elif args.command == "facts":
         print("\n".join(facts(args.model)))
     else:

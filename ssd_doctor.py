@@ -165,12 +165,19 @@ def check_tool(ais_infer: str | None) -> Iterator[Fact]:
     try:
         tool = ssd_ascend.inference_tool(ais_infer)
     except KitError as error:
-        if shutil.which("npu-smi"):
-            yield Fact("warning", str(error))
-        else:
-            yield Fact("ok", "no inference tool of Ascend's: nothing here needs one")
+        none = Fact("ok", "no inference tool of Ascend's: nothing here needs one")
+        yield Fact("warning", str(error)) if shutil.which("npu-smi") else none
         return
-    yield Fact("ok", f"ais_bench {ssd_ascend.AIS_BENCH}" if tool == "ais_bench" else tool)
+    if tool != "ais_bench":
+        yield Fact("ok", tool)
+        return
+    name, reason = f"ais_bench {ssd_ascend.AIS_BENCH}", ssd_ascend.why_no_session()
+    if reason and shutil.which("npu-smi"):
+        remedy = "source CANN's set_env.sh; install aclruntime for this Python"
+        yield Fact("warning", f"{name}: installed, but does not start ({reason})", remedy)
+    else:
+        odd = "" if ssd_ascend.takes_our_names() else ", refuses our file names: --in_process taken"
+        yield Fact("ok", name + odd)
 
 
 def check_data(args: argparse.Namespace) -> Iterator[Fact]:

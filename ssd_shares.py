@@ -29,6 +29,11 @@ def share_of(paths: list[Path], size: int, share: tuple[int, int]) -> list[Path]
     return [path for i, path in enumerate(paths) if i // size % count == index]
 
 
+def named(device: str, status: int) -> str:
+    """Name a card whose run failed, and the signal if that killed it."""
+    return f"{device} (killed by signal {-status})" if status < 0 else device
+
+
 def run_shares(
     script: Path, argv: list[str], devices: list[str], target: Path, images: list[int]
 ) -> dict[str, Any]:
@@ -47,7 +52,8 @@ def run_shares(
             own += ["--output_dirname", f"device{i}", "--detections", f"{scratch}/{i}.json"]
             command = [sys.executable, str(script), *argv, *own]
             runs.append(subprocess.Popen(command, stdout=sys.stderr))  # facts of a part: notes
-        failed = [d for d, run in zip(devices, runs, strict=True) if run.wait()]
+        statuses = [run.wait() for run in runs]
+        failed = [named(d, status) for d, status in zip(devices, statuses, strict=True) if status]
         if failed:
             raise KitError(f"card {', '.join(failed)}: the run failed (see above); check npu-smi")
         found = [read_json(Path(scratch) / f"{i}.json") for i in range(len(devices))]

@@ -61,10 +61,12 @@ use_environment() {  # REQUIREMENTS-FILE
 
 # Sources CANN's environment if nobody did and it lies at a usual place.
 source_toolkit() {
-    local file home=${HOME:-/nowhere}/Ascend
+    local folder file told=${ASCEND_HOME_PATH:-/nowhere} home=${HOME:-/nowhere}/Ascend
     [[ -z ${ASCEND_TOOLKIT_HOME:-} ]] || return 0
-    for file in /usr/local/Ascend/ascend-toolkit/set_env.sh "${ASCEND_HOME_PATH:-$home}/set_env.sh" \
-        "$home/ascend-toolkit/set_env.sh"; do
+    # told may be .../latest, one below the file; CANN 8.5 and newer go to Ascend/cann
+    for folder in "$told" "${told%/*}" /usr/local/Ascend/{ascend-toolkit,cann} \
+        "$home"/{ascend-toolkit,cann} "$home"; do
+        file=$folder/set_env.sh
         if [[ -r $file ]]; then
             note "sourcing $file"
             set +eu  # the vendor's file reads variables that may not be set, and has tests that fail

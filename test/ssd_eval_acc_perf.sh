@@ -48,10 +48,16 @@ choose_engine() {
         esac
     fi
     [[ $engine == auto || $engine == ascend ]] || return 0
+    [[ ! $device =~ ^[0-9] ]] || ask+=(--device "$device")
     [[ -z $ais_infer ]] || ask+=(--ais_infer "$ais_infer")
     source_toolkit
     if tool=$("${ask[@]}" 2>&1); then
+        [[ $tool != *$'\n'* ]] || printf '%s\n' "${tool%$'\n'*}" >&2  # what speaks against cards
         tool=${tool##*$'\n'}
+        if [[ $tool == "ais_bench in process" ]]; then
+            tool=ais_bench in_process=yes
+            note "this ais_bench refuses file names such as tensor([139]).bin: --in_process is taken"
+        fi
         note "engine ascend: $tool and a card are there"
         engine=ascend
     elif [[ $engine == ascend ]]; then
@@ -263,6 +269,8 @@ main() {
     local -a batch_list data images=() all_images=() engine_options=() divide=()
     read_options "$@"
     settle_options
+    # newer ais_bench refuses a result folder that others may read or write
+    [[ $engine != ascend ]] || (umask g-w,o-rwx && mkdir -p -- "$output")
     mkdir -p -- "$output"
     inputs=$output/ssd_bin
     options_line="$data_path ${annotation:-} ${images[*]} ${all_images[*]} $in_process $threshold"

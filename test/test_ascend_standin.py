@@ -93,11 +93,17 @@ def test_the_toolkit_has_a_version_file_and_puts_the_standin_on_the_path(tmp_pat
         (["--compression_optimize_conf=c.cfg", "--precision_mode=force_fp32"], "E10056"),
         (["--compression_optimize_conf=c.cfg", "--precision_mode_v2=origin"], "E10056"),
         (["--compression_optimize_conf=c.cfg", "--op_select_implmode=high_precision"], "E10056"),
+        (
+            ["--compression_optimize_conf=c.cfg", "--precision_mode=must_keep_origin_dtype"],
+            "E10056",
+        ),
+        (["--compression_optimize_conf=c.cfg", "--op_precision_mode=p.ini"], "E10056"),
     ],
 )
 def test_atc_refuses_options(tmp_path, options, code):
     (tmp_path / "net.onnx").write_bytes(b"")
     (tmp_path / "c.cfg").write_text("calibration: { }")
+    (tmp_path / "p.ini").write_text("[ByOpType]\nConv=high_precision\n")
     done = atc("net.onnx", tmp_path / "net", *options)
     assert done.returncode == 1
     assert code in done.stdout + done.stderr
@@ -125,7 +131,6 @@ def test_atc_refuses_options(tmp_path, options, code):
         ({}, {"options": ["--insert_op_conf=a.cfg", "--input_fp16_nodes=image"]}, "E10034"),
         ({}, {"options": ["--insert_op_conf=mean.cfg"]}, "E10052"),
         ({}, {"options": ["--insert_op_conf=size.cfg"]}, "E10052"),
-        ({}, {"options": ["--compression_optimize_conf=c.cfg"]}, "gone.bin is missing"),
     ],
 )
 def test_atc_refuses_models_and_settings(tmp_path, net, options, code):
@@ -133,13 +138,59 @@ def test_atc_refuses_models_and_settings(tmp_path, net, options, code):
     (tmp_path / "a.cfg").write_text(tiny.AIPP % "false")
     (tmp_path / "mean.cfg").write_text((tiny.AIPP % "false").replace("min_chn", "mean_chn"))
     (tmp_path / "size.cfg").write_text((tiny.AIPP % "false").replace("size_w: 8", "size_w: 9"))
-    text = "calibration: { input_data_dir: gone.bin input_shape: image:1,3,8,8 }"
-    (tmp_path / "c.cfg").write_text(text)
     env = {name: value for name, value in options.items() if name != "options"}
     done = atc("net.onnx", tmp_path / "net", *options.get("options", []), **env)
     assert done.returncode == 1
     assert code in done.stdout
     assert not (tmp_path / "net.om").exists()
+
+
+CALIBRATION = "input_data_dir: a.bin input_shape: image:2,3,8,8 infer_soc: Ascend310P3"
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "reason"),
+    [
+        (f"calibration: {{ {CALIBRATION} }}", [], None),
+        (f"calibration:\n{{\n {CALIBRATION}\n infer_device_id: 0 log: info\n}}\n", [], None),
+        (
+            f"enable_first_layer_quantization: true calibration: {{ {CALIBRATION} }}",
+            ["--enable_small_channel=1"],
+            None,
+        ),
+        (f"enable_first_layer_quantization: true calibration: {{ {CALIBRATION} }}", [], "310P and"),
+        (CALIBRATION, [], "must hold calibration:{"),
+        ("enable_first_layer_quantization: true", [], "must hold calibration:{"),
+        (f"calibration: {{ {CALIBRATION} words }}", [], "not understood: words"),
+        (f"calibration: {{ {CALIBRATION} input: x }}", [], "no field named input"),
+        ("calibration: { input_data_dir: a.bin input_shape: image:2,3,8,8 }", [], "infer_soc"),
+        (f"calibration: {{ {CALIBRATION} }}".replace("a.bin", "b.bin"), [], "b.bin is missing"),
+        (
+            f"calibration: {{ {CALIBRATION} }}".replace("image:2", "image:1"),
+            [],
+            "1536 bytes, image:1,3,8,8 float32 takes 768",
+        ),
+        (f"calibration: {{ {CALIBRATION} }}".replace("image:", "x:"), [], "inputs are image"),
+        (f"calibration: {{ {CALIBRATION} }}".replace("3,8,8", "8,8,3"), [], "the model's is [1, 3"),
+        (f"calibration: {{ {CALIBRATION} }}".replace("310P3", "310"), [], "the card is 310P3"),
+        (f"calibration: {{ {CALIBRATION} infer_device_id: 1 }}", [], "acl open device 1 failed"),
+        (f"calibration: {{ {CALIBRATION} config_file: q.cfg }}", [], "q.cfg is missing"),
+        (f"calibration: {{ {CALIBRATION},a.bin }}", [], "infer_soc Ascend310P3,a.bin"),
+    ],
+)
+def test_a_calibration_is_held_against_its_data_and_the_model(tmp_path, text, options, reason):
+    make_onnx(tmp_path / "net.onnx")
+    (tmp_path / "a.bin").write_bytes(bytes(2 * 3 * 8 * 8 * 4))
+    (tmp_path / "c.cfg").write_text(text)
+    conf = "--compression_optimize_conf=c.cfg"
+    done = atc("net.onnx", tmp_path / "net", conf, *options)
+    if reason:
+        assert done.returncode == 1
+        assert reason in done.stdout
+        assert not (tmp_path / "net.om").exists()
+    else:
+        assert done.returncode == 0, done.stdout
+        assert "nothing is quantised, the model runs in float16" in done.stdout
 
 
 def test_a_conversion_leaves_a_model_and_the_litter_of_the_real_one(tmp_path):

@@ -164,6 +164,41 @@ def test_a_model_for_another_chip_and_a_writable_one_are_refused(models, tmp_pat
     assert ais_bench(model, STANDIN_AIS_BENCH="2023").returncode == 0
 
 
+def test_the_tool_of_2024_looks_at_letters_links_and_modes(models, tmp_path):
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    np.zeros((3, 8, 8), np.float32).tofile(plain / "tensor_8.bin")
+    om = tmp_path / "bs1.om"
+    om.write_bytes((models / "bs1.om").read_bytes())
+    om.chmod(0o644)
+    out = tmp_path / "out"
+    out.mkdir(0o750)
+    new = {"STANDIN_AIS_BENCH": "2024"}
+    base = ["--input", plain, "--output", out, "--output_dirname", "o"]
+    done = ais_bench(om, *base, **new)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert names(out / "o") == ["tensor_8_0.bin", "tensor_8_1.bin"]
+
+    out.chmod(0o755)
+    done = ais_bench(om, *base, **new)
+    assert done.returncode == 2 and "should not be over 0o750" in done.stdout
+    out.chmod(0o750)
+    om.chmod(0o664)
+    done = ais_bench(om, *base, **new)
+    assert done.returncode == 2 and "should not be over 0o755" in done.stdout
+    om.chmod(0o644)
+    (tmp_path / "link.om").symlink_to(om)
+    done = ais_bench(tmp_path / "link.om", *base, **new)
+    assert done.returncode == 2 and "is a soft link" in done.stdout
+    odd = tmp_path / "a b.om"
+    odd.write_bytes(om.read_bytes())
+    done = ais_bench(odd, *base, **new)
+    assert done.returncode == 2 and "om path string is illegal" in done.stderr
+    write_images(tmp_path / "in", 2)
+    done = ais_bench(om, "--input", tmp_path / "in", *base[2:], **new)
+    assert done.returncode == 1 and "tensor([" in done.stdout and "illegal char" in done.stdout
+
+
 def test_pure_inference_and_a_dynamic_batch(models, tmp_path):
     options = ["--dymBatch", "4", "--loop", "3", "--output", tmp_path, "--output_dirname", "o"]
     done = ais_bench(models / "dyn.om", *options, "--debug", "1", "--pure_data_type", "random")

@@ -68,6 +68,64 @@ def test_every_code_has_advice(code):
     assert ssd_ascend.explain(f"ATC run failed\n{code}: [PID: 7] words").startswith(f"{code}: ")
 
 
+def test_every_advice_is_for_a_text_that_it_explains():
+    for text, advice in ssd_ascend.ADVICE.items():
+        assert ssd_ascend.explain(f"words\n{text} words").startswith(f"{text}: {advice}")
+
+
+@pytest.mark.parametrize("stamp", ["", "[PID: 77] 2024-05-06-10:11:12.776.801 "])
+def test_atc_is_quoted_and_a_code_without_advice_too(stamp):
+    log = f"ATC run failed\n{{}}: {stamp}Value [a] is invalid.\n        Solution: N/A\n"
+    told = ssd_ascend.explain(log.format("E10001"))
+    assert told == f"E10001: {ssd_ascend.ADVICE['E10001']} (Value [a] is invalid.)"
+    assert ssd_ascend.explain(log.format("E10077")) == "E10077: Value [a] is invalid.; read the log"
+    assert ssd_ascend.explain("nothing known") == "no known error code; read the log"
+
+
+@pytest.mark.parametrize("edition", ["", "2023", "2024"])
+def test_an_ais_bench_that_refuses_our_file_names_is_known(edition, standin, run_stage, tmp_path):
+    done = run_stage("ssd_ascend.py", "tool", env={"STANDIN_AIS_BENCH": edition})
+    assert done.stdout == ("ais_bench in process\n" if edition == "2024" else "ais_bench\n")
+    assert done.stderr == ""
+
+
+def test_what_speaks_against_a_card_is_told_and_no_error(standin, run_stage):
+    env = {"STANDIN_CARDS": "310P3:OK,310P3:Alarm,310P3:OK:busy"}
+    done = run_stage("ssd_ascend.py", "tool", "--device", "0,1,2,9", env=env)
+    assert (done.returncode, done.stdout) == (0, "ais_bench\n")
+    assert done.stderr.splitlines() == [
+        "card 1: its health is Alarm; see npu-smi info",
+        "card 2: busy (87 % of AI Core), so timings tell little",
+        "card 9: not in the table of npu-smi info; see --device",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("files", "version"),
+    [
+        ({}, None),
+        ({"version.cfg": "# version: 1.0\nruntime_running_version=[7.2.0:7.0.0]\n"}, "7.2.0"),
+        ({"compiler/version.info": "Version=8.0.RC2\n"}, "8.0.RC2"),
+        (
+            {
+                "version.cfg": "runtime_running_version=[7.2.0:7.0.0]\n",
+                "x86_64-linux/ascend_toolkit_install.info": "package_name=a\nversion=7.0.0\n",
+            },
+            "7.0.0",
+        ),
+    ],
+)
+def test_the_version_is_the_one_that_the_package_was_installed_as(
+    files, version, tmp_path, monkeypatch
+):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setenv("ASCEND_TOOLKIT_HOME", str(tmp_path))
+    monkeypatch.delenv("ASCEND_HOME_PATH", raising=False)
+    assert ssd_ascend.toolkit_version() == version
+
+
 def convert(run_stage, folder, *options):
     (folder / "m.onnx").exists() or (folder / "m.onnx").write_bytes(b"not read by these tests")
     return run_stage(

@@ -85,6 +85,29 @@ def test_a_card_without_its_tool_is_a_warning(doctor, ascend):
     assert f"ok       {script}" in doctor(f"--ais_infer={script}", PATH=ascend["PATH"]).stdout
 
 
+def test_a_tool_that_does_not_start_is_a_warning(doctor, ascend, tmp_path):
+    (tmp_path / "aclruntime.py").write_text("raise ImportError('libascendcl.so: cannot open')")
+    package = tmp_path / "ais_bench" / "infer"
+    package.mkdir(parents=True)
+    (package / "interface.py").write_text("import aclruntime\n")
+    info = tmp_path / "ais_bench-0.0.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: ais_bench\nVersion: 0.0.2\n")
+    done = doctor(**ascend | {"PYTHONPATH": str(tmp_path)})
+    (warning,) = [line for line in lines(done, "warning") if "ais_bench" in line]
+    assert warning == (
+        "warning  ais_bench 0.0.2: installed, but does not start (ImportError: libascendcl.so: "
+        "cannot open); source CANN's set_env.sh; install aclruntime for this Python"
+    )
+    assert done.returncode == 0
+
+
+def test_a_tool_that_refuses_our_names_is_told(doctor, ascend):
+    done = doctor(**ascend, STANDIN_AIS_BENCH="2024")
+    told = "ok       ais_bench 0.0.2, refuses our file names: --in_process taken"
+    assert told in done.stdout.splitlines()
+
+
 def test_a_broken_engine_is_a_problem_and_the_rest_is_told(doctor, tmp_path):
     (tmp_path / "onnxruntime.py").write_text("raise OSError('libfoo.so: cannot open')")
     done = doctor(PYTHONPATH=str(tmp_path))

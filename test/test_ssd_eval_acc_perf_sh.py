@@ -120,8 +120,8 @@ def stage(name):
     return str(ROOT / name)
 
 
-def ask(*more):
-    return [stage("ssd_ascend.py"), "tool", *more]
+def ask(*more, device="0"):
+    return [stage("ssd_ascend.py"), "tool", "--device", device, *more]
 
 
 def loops(count):
@@ -377,7 +377,7 @@ def test_several_cards_share_the_inputs_where_the_tool_can(kit, rule, divide):
         kit,
         done,
         [
-            ask(),
+            ask(device="0,2"),
             ["-m", "ais_bench", "--help"],
             *kit.start(["ssd_bs4.om"]),
             kit.tool("bs4", "ssd_bs4.om", 4, "--input", kit.inputs(), *divide, device="0,2"),
@@ -430,7 +430,7 @@ def test_in_process_on_cards_only_the_timing_uses_the_tool(kit):
         kit,
         done,
         [
-            ask(),
+            ask(device="0,1"),
             ["-m", "ais_bench", "--help"],
             *kit.start(["ssd_bs1.om"], "uint8", reserve=()),
             kit.embedded("bs1", "ssd_bs1.om", 1, *bin_input, *detections, engine=devices),
@@ -442,6 +442,55 @@ def test_in_process_on_cards_only_the_timing_uses_the_tool(kit):
             ),
         ],
     )
+
+
+def test_an_ais_bench_that_refuses_our_names_is_taken_in_process(kit):
+    kit.model("ssd_bs1.om")
+    newer = {"if": ["tool"], "print": "ais_bench in process\n"}
+    done = kit.run("--batch_sizes=1", rules=[FLOAT, newer, FACTS])
+    detections = ["--detections", str(kit.out / "bs1_detections.json"), *kit.shared()]
+    bin_input = ["--input", str(kit.inputs())]
+    check(
+        kit,
+        done,
+        [
+            ask(),
+            *kit.start(["ssd_bs1.om"], reserve=()),
+            kit.embedded("bs1", "ssd_bs1.om", 1, *bin_input, *detections, engine=["--device", "0"]),
+            kit.score(1, in_process=True),
+            kit.tool("bs1_perf", "ssd_bs1.om", 1, *loops(100)),
+            [stage("ssd_ascend.py"), "facts", kit.path("ssd_bs1.om")],
+            kit.report(
+                ["--batch_sizes=1"], "1", *ASCEND_FACTS[:2], "route=in process", *ASCEND_FACTS[3:]
+            ),
+        ],
+    )
+    assert done.stderr.splitlines()[:2] == [
+        f"{DRIVER}: this ais_bench refuses file names such as tensor([139]).bin: "
+        "--in_process is taken",
+        f"{DRIVER}: engine ascend: ais_bench and a card are there",
+    ]
+    assert kit.out.stat().st_mode & 0o777 == 0o750  # it refuses a folder that others may read
+
+
+def test_what_speaks_against_cards_is_told_and_the_run_goes_on(kit):
+    kit.model("ssd_bs1.om")
+    busy = {"if": ["tool"], "print": "card 0: busy\ncard 1: unhealthy\nais_bench\n"}
+    done = kit.run("--batch_sizes=1", "--device=0,1", rules=[FLOAT, busy, FACTS])
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[:3] == [
+        "card 0: busy",
+        "card 1: unhealthy",
+        f"{DRIVER}: engine ascend: ais_bench and a card are there",
+    ]
+    assert kit.calls()[0] == ask(device="0,1")
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda:0"])
+def test_only_cards_are_looked_up_among_cards(kit, device):
+    none = {"if": ["tool"], "status": 1, "complain": NO_CARD}
+    kit.run(f"--device={device}", rules=[none])
+    assert kit.calls()[0] == [stage("ssd_ascend.py"), "tool"]
 
 
 def test_auto_takes_the_embedded_engine_and_says_why(kit):

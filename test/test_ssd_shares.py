@@ -13,13 +13,15 @@ import ssd_stream
 from ssd_files import KitError
 
 SCRIPT = """
-import argparse, json, pathlib, sys
+import argparse, json, os, pathlib, sys
 parser = argparse.ArgumentParser()
 for name in ("plan", "device", "share", "output", "output_dirname", "detections"):
     parser.add_argument(f"--{name}")
 args = parser.parse_args()
 plan = json.loads(pathlib.Path(args.plan).read_text())[args.device]
 print("a fact of one card")
+if plan.get("status", 0) < 0:
+    os.kill(os.getpid(), -plan["status"])
 if "status" in plan:
     sys.exit(plan["status"])
 images = plan["images"][args.share]
@@ -113,7 +115,7 @@ def test_detections_are_joined_in_the_order_of_the_images(run, tmp_path, capfd):
 
 @pytest.mark.parametrize(
     ("statuses", "named"),
-    [({"4": 3}, "4"), ({"7": -9}, "7"), ({"4": 1, "7": 1}, "4, 7")],
+    [({"4": 3}, "4"), ({"7": -9}, "7 (killed by signal 9)"), ({"4": 1, "7": 1}, "4, 7")],
 )
 def test_a_failing_card_is_named_and_nothing_is_written(statuses, named, run, tmp_path):
     plan = {d: {"images": {"0/2": [5], "1/2": [1]}, "summary": card([1.0], 1, 1)} for d in "47"}

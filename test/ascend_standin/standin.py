@@ -2,9 +2,10 @@
 """What every part of the stand-in for Huawei's toolchain shares: for tests, never for a card.
 
 `atc`, `npu-smi`, `ais_infer.py` and the package `ais_bench` in this folder behave as the public
-documentation of the real ones says, and compute with ONNX Runtime. Put this folder first on PATH
-and on PYTHONPATH, with a `python3` on PATH that has numpy, onnx and onnxruntime. They are steered
-by environment variables:
+documentation of the real ones says, and compute with ONNX Runtime. Weights, float inputs (those
+after AIPP too) and float outputs are rounded to float16, activations in between are float32. Put
+this folder first on PATH and on PYTHONPATH, with a `python3` on PATH that has numpy, onnx and
+onnxruntime. They are steered by environment variables:
 
 STANDIN_CARDS     the chips of npu-smi, `NAME:HEALTH[:busy]` joined by commas, such as
                   `310P3:OK,310P3:Warning,310:OK:busy`; default `310P3:OK`; empty: no card at all.
@@ -12,7 +13,9 @@ STANDIN_CANN      version of CANN, default 7.0.0. From 8 on, errors carry a proc
                   and a missing parser is EZ9010; from 8.5 on Ascend310 is no longer a target.
 STANDIN_AIS_BENCH `2023` makes ais_bench split the input over devices always, name the folders
                   `device0`, not know --divide_input, accept writable models and write the
-                  percentile key of its summary with a run of blanks in it.
+                  percentile key of its summary with a run of blanks in it. `2024` makes it look at
+                  every path: no letters but A-Z a-z 0-9 _ - / . (so no `tensor([139]).bin`), no
+                  links, nothing that others may write, no output folder that others may read.
 STANDIN_LOG       file to which every call of a program appends its argv as one line of JSON.
 STANDIN_ATC_ERROR `CODE[@TEXT]`: atc fails with this code (E10001, EZ3003, ..., or SIGSEGV), with
                   `@TEXT` only if TEXT is in one of its arguments.
@@ -83,6 +86,11 @@ def cann_at_least(major: int, minor: int = 0) -> bool:
 def is_2023() -> bool:
     """Tell whether the ais_bench of 2023 is played, not the current one."""
     return os.environ.get("STANDIN_AIS_BENCH") == "2023"
+
+
+def is_2024() -> bool:
+    """Tell whether the ais_bench is played that looks at the letters and modes of all paths."""
+    return os.environ.get("STANDIN_AIS_BENCH") == "2024"
 
 
 def kill_after() -> int | None:

@@ -180,8 +180,11 @@ def check_exclusive(flags: dict[str, str]) -> None:
     if "compression_optimize_conf" in flags:
         for name in ("precision_mode", "precision_mode_v2", "op_select_implmode"):
             value = flags.get(name, "")
-            if value in ("force_fp32", "origin") or value.startswith("high_precision"):
+            exact = value in ("force_fp32", "must_keep_origin_dtype", "origin")
+            if exact or value.startswith("high_precision"):
                 raise exclusive("compression_optimize_conf", f"{name}={value}")  # code assumed
+        if "high_precision" in Path(flags.get("op_precision_mode", "/dev/null")).read_text():
+            raise exclusive("compression_optimize_conf", "op_precision_mode")
     not_played = ["dynamic_image_size", "dynamic_dims", "input_shape_range", "singleop"]
     not_played += ["is_input_adjust_hw_layout", "is_output_adjust_hw_layout"]
     for name in not_played:

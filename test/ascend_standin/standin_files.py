@@ -21,8 +21,23 @@ def natural_key(path: str) -> list[Any]:
     return [int(part) if part.isdigit() else part.lower() for part in re.split(r"(\d+)", path)]
 
 
+def check_names(folder: str) -> None:
+    """Refuse a folder in which any file has a name or mode that the tool of 2024 does not take.
+
+    Raises OpenException or RuntimeError.
+    """
+    from ais_bench.infer.common.path_security_check import FileStat
+
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if not FileStat(path).is_basically_legal("read"):
+            raise RuntimeError(f"input data:{path} is illegal")
+
+
 def list_folder(folder: str) -> list[str]:
     """Return the .npy and .bin files of a folder in natural order. Raises RuntimeError if none."""
+    if standin.is_2024():
+        check_names(folder)
     names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIXES))
     if not names:
         kinds = "[*.npy *.NPY *.bin *.BIN]"

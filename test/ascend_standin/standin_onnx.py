@@ -1,6 +1,5 @@
 """The compiler of the stand-in `atc`: checks an ONNX model and turns it into a stand-in .om."""
 
-import math
 import os
 import re
 import signal
@@ -11,6 +10,7 @@ import onnx
 import standin
 from onnx import TensorProto, numpy_helper, shape_inference
 from standin_atc import FP32_MODES, KERNELS, AtcError, invalid, parse_profiles
+from standin_calibration import check_calibration
 from standin_half import parse_aipp, to_half
 
 OPSETS = range(11, 18)
@@ -200,32 +200,6 @@ def read_aipp(flags: dict[str, str], shape: list[int]) -> dict | None:
         raise AtcError("E10052", f"AIPP configuration is invalid. Reason: {error}.") from None
 
 
-def check_calibration(flags: dict[str, str]) -> None:
-    """Refuse a --compression_optimize_conf whose data or device is missing. Raises AtcError.
-
-    The stand-in then goes on in float16: it quantises nothing.
-    """
-    if "compression_optimize_conf" not in flags:
-        return
-    text = Path(flags["compression_optimize_conf"]).read_text()
-    fields = dict(re.findall(r"(\w+)\s*:\s*([^\s{}]+)", text))
-    if "input_data_dir" not in fields or "input_shape" not in fields:
-        reason = "calibration needs input_data_dir and input_shape"
-        raise invalid("compression_optimize_conf", flags["compression_optimize_conf"], reason)
-    dims = fields["input_shape"].rpartition(":")[2].split(",")
-    for name in fields["input_data_dir"].split(","):
-        if not Path(name).is_file() or Path(name).stat().st_size != 4 * math.prod(map(int, dims)):
-            reason = f"{name} is missing or is not the size of {fields['input_shape']} float32"
-            raise invalid("compression_optimize_conf", name, reason)
-    if not standin.cards():
-        raise AtcError("E19999", "calibration runs on a device: acl open device 0 failed, 507033")
-    if fields.get("enable_first_layer_quantization") == "true" and (
-        flags.get("enable_small_channel") != "1" or "310P" not in flags["soc_version"]
-    ):
-        reason = "enable_first_layer_quantization needs 310P and --enable_small_channel=1"
-        raise invalid("compression_optimize_conf", flags["compression_optimize_conf"], reason)
-
-
 def compile_model(flags: dict[str, str]) -> tuple[dict[str, Any], bytes, list[str]]:
     """Return header and ONNX bytes of the .om, and the kinds of operator it uses."""
     try:
@@ -244,7 +218,10 @@ def compile_model(flags: dict[str, str]) -> tuple[dict[str, Any], bytes, list[st
     shapes = {value.name: fix_shape(value, asked.get(value.name), dynamic) for value in inputs}
     described = describe_inputs(model, flags, shapes)
     aipp = read_aipp(flags, shapes[inputs[0].name])
-    check_calibration(flags)
+    own = {one.name: (DTYPES[one.type.tensor_type.elem_type], shapes[one.name]) for one in inputs}
+    calibrated = check_calibration(flags, own)
+    if calibrated:
+        print(calibrated)
     modes = {flags.get("precision_mode"), flags.get("precision_mode_v2")}
     header = {
         "soc_version": flags["soc_version"],

@@ -46,8 +46,29 @@ def device_list(text: str) -> list[int]:
     return devices
 
 
+def check_legal(kind: str, text: str, perm: str) -> None:
+    """Refuse a path that the tool of 2024 does not take."""
+    if not standin.is_2024():
+        return
+    from ais_bench.infer.common.path_security_check import FileStat, OpenException
+
+    try:
+        legal = FileStat(text).is_basically_legal(perm)
+    except OpenException:
+        raise argparse.ArgumentTypeError(f"{kind} path string is illegal. Please check.") from None
+    if not legal:
+        raise argparse.ArgumentTypeError(f"{kind} path:{text} is illegal. Please check.")
+
+
+def output_path(text: str) -> str:
+    """Return --output, refused by the tool of 2024 if others may read it."""
+    check_legal("output", text, "write")
+    return text
+
+
 def om_path(text: str) -> str:
     """Return the path of a model, refused when it is no .om or others may write to it."""
+    check_legal("om", text, "read")
     bad = not os.path.isfile(text) or not text.endswith(".om") or not os.access(text, os.R_OK)
     if bad or (not standin.is_2023() and os.stat(text).st_mode & 0o022):
         raise argparse.ArgumentTypeError(f"om path:{text} is illegal. Please check.")
@@ -57,6 +78,7 @@ def om_path(text: str) -> str:
 def input_paths(text: str) -> str:
     """Return --input, refused when one of its paths is not there."""
     for path in text.split(","):
+        check_legal("input", path, "read")
         if not os.access(path, os.R_OK):
             raise argparse.ArgumentTypeError(f"input path:{path} is illegal. Please check.")
     return text
@@ -68,7 +90,7 @@ def make_parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", "-m", type=om_path, required=True)
     add("--input", "-i", type=input_paths)
-    add("--output", "-o")
+    add("--output", "-o", type=output_path)
     add("--output_dirname")
     add("--outfmt", default="BIN", choices=["NPY", "BIN", "TXT"])
     add("--loop", "-l", type=positive, default=1)

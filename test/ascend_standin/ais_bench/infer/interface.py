@@ -32,6 +32,8 @@ class InferSession:
         standin.show_banner()
         if not os.path.isfile(model_path) or not str(model_path).endswith(".om"):
             raise RuntimeError(f"model_path:{model_path} is illegal. Please check.")
+        if standin.is_2024():
+            _check_model(str(model_path))
         self.device_id = device_id
         self.model_path = model_path
         self.loop = loop
@@ -137,6 +139,18 @@ class InferSession:
     @staticmethod
     def finalize() -> None:
         """Close the devices of this process."""
+
+
+def _check_model(path: str) -> None:
+    """Refuse a model whose path the tool of 2024 does not take. Raises RuntimeError."""
+    from ais_bench.infer.common.path_security_check import FileStat, OpenException
+
+    try:
+        legal = FileStat(path).is_basically_legal("read")
+    except OpenException:
+        legal = False
+    if not legal:
+        raise RuntimeError(f"om path:{path} is illegal. Please check.")
 
 
 def _in_process(work: tuple[str, int, int, list[Any], str, bool]) -> tuple[Any, float]:
