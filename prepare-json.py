@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import ssd_coco
-from ssd_files import run_main, write_json
+from ssd_files import KitError, run_main, write_json
 
 IMAGE_KEYS = ("id", "file_name", "height", "width")
 ANNOTATION_KEYS = ("image_id", "bbox", "category_id", "id")
@@ -78,6 +78,8 @@ def main(argv: list[str] | None = None) -> None:
         ssd_coco.check_scorable(instances, args.input)
     if args.images:
         instances = first_images(instances, args.images, args.all_images)
+    if args.output.exists() and args.output.samefile(args.input):
+        raise KitError(f"{args.output}: is the input itself; give another name for the output")
     write_json(args.output, prepare(instances, args.keep_keys), 4 if args.pretty_print else None)
     images, boxes = len(instances["images"]), len(instances["annotations"])
     empty = images - len(ssd_coco.select_images(instances, all_images=False))

@@ -96,7 +96,7 @@ def cards() -> list[Card]:
     """Ask npu-smi for the cards. Raises KitError if it is missing or finds none."""
     if not shutil.which("npu-smi"):
         raise KitError(
-            "npu-smi: not on PATH, so no card; install the driver, or give what is asked"
+            "npu-smi: not on PATH, so there is no Ascend card; --soc_version=auto asks one"
         )
     done = subprocess.run(["npu-smi", "info"], capture_output=True, text=True, check=False)
     found = parse_cards(done.stdout)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -57,7 +58,9 @@ def end_with_parent() -> None:
     """In a worker process: end it when its parent is gone, as after a kill it would wait for ever.
 
     For ProcessPoolExecutor's `initializer`. An orphan would also keep open what reads its output.
+    Ctrl-C reaches all processes: only the parent is to tell of it.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
         parent_process().join()

@@ -144,6 +144,10 @@ def compare_runs(folders: tuple[Path, Path], batches: list[int], output: Path) -
     comparison = ssd_compare.compare(folders, reports)
     write_json(output / "compare.json", comparison, indent=2)
     write_bytes(output / "compare.md", ssd_compare.as_markdown(comparison).encode())
+    for key in ("data", "scored"):
+        told = [report["facts"].get(key) for report in reports]
+        if all(told) and told[0] != told[1]:
+            note(f"note: {key} differs ({told[0]} / {told[1]}): mAP may not compare")
     print(f"{output}: compare.json, compare.md")
     print(ssd_compare.as_text(comparison))
     try:
@@ -162,6 +166,11 @@ def parse_facts(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
+def batch_sizes(text: str) -> list[int]:
+    """Return the sizes of a list such as 1,16. Raises ValueError if it is not that."""
+    return [int(size) for size in text.split(",")]
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -175,7 +184,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--batch_sizes",
         metavar="N,N",
-        type=lambda text: [int(size) for size in text.split(",")],
+        type=batch_sizes,
         default=[],
         help="those of the table (default: all that are found)",
     )
@@ -221,7 +230,8 @@ def main(argv: list[str] | None = None) -> None:
     print(textwrap.fill(", ".join(form.format(fact) for form, fact in told if fact), WIDTH))
     print(as_text(table(report)))
     if page:
-        print(f"page {page}")
+        lacks = [one["what"] for one in report["lacks"]]
+        print(f"page {page}" + (f" (without: {', '.join(lacks)}; it says why)" if lacks else ""))
 
 
 if __name__ == "__main__":

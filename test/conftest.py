@@ -60,7 +60,7 @@ def run_driver():
     """Run a driver from another folder; `first` is a folder to put first on PATH."""
 
     def run(name, *args, env=None, first=None):
-        env = os.environ | (env or {})
+        env = {"VIRTUAL_ENV": sys.prefix} | os.environ | (env or {})
         if first:
             env["PATH"] = f"{first}{os.pathsep}{env['PATH']}"
         command = ["bash", str(ROOT / "test" / name), *map(str, args)]

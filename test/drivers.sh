@@ -2,6 +2,8 @@
 # Shared by the drivers, which source it: messages, stages, options.
 
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd)
+# the active environment, else the one that ssd_sample.sh makes
+[[ -n ${VIRTUAL_ENV:-}${CONDA_PREFIX:-} || ! -d $root/.venv ]] || PATH=$root/.venv/bin:$PATH
 
 die() {  # STATUS MESSAGE
     printf '%s: error: %s\n' "${0##*/}" "$2" >&2
@@ -14,10 +16,17 @@ note() {  # MESSAGE
 
 # Runs an external command, and ends the run with its status if it fails.
 stage() {  # NAME COMMAND...
-    local name=$1
+    local name=$1 status=0
     shift
     printf '[%s]\n' "$name" >&2
-    "$@" || die "$?" "stage '$name' failed (see above); what was done before it is kept"
+    "$@" || status=$?
+    ((status != 130)) || die 130 "interrupted in '$name'; the same command goes on from there"
+    ((status == 0)) ||
+        die "$status" "stage '$name' failed (see above); what was done before it is kept"
+}
+
+make_folder() {  # FOLDER
+    mkdir -p -- "$1" 2>/dev/null || die 1 "$1: cannot be made or is no folder; give another --output"
 }
 
 unknown_option() {  # OPTION

@@ -136,7 +136,7 @@ main() {
     [[ -f $pth_path || -z $pth_path || $pth_path == "$PTH_PATH" ]] ||
         die 1 "$pth_path: no such checkpoint; correct --pth_path, or leave it empty"
     find_rungs
-    mkdir -p -- "$output"
+    make_folder "$output"
     data=(--data "$data_path" --annotation "$output/bbox_only_instances_val2017.json"
         "${pictures[@]}" "${all_images[@]}")
     inputs_of=([float32]=$output/ssd_bin${images:+_$images})

@@ -41,8 +41,6 @@ main() {
         esac
         shift
     done
-    # its environment, as the other drivers make it, but nothing is installed here
-    [[ -n ${VIRTUAL_ENV:-}${CONDA_PREFIX:-} || ! -d $root/.venv ]] || PATH=$root/.venv/bin:$PATH
     source_toolkit
     exec "${command[@]}"
 }

@@ -40,11 +40,13 @@ EOF
 # Settles auto, and says why; sets `tool` for ascend.
 choose_engine() {
     local -a ask=(python3 "$root/ssd_ascend.py" tool)
-    if [[ $engine == auto ]]; then
-        case $models in
-            *.onnx) engine=onnxruntime ;;
-            *.pt | *.pth) engine=torch ;;
-            *.om) engine=ascend ;;
+    if [[ -f $models ]]; then
+        case $engine:$models in
+            auto:*.onnx) engine=onnxruntime ;;
+            auto:*.pt | auto:*.pth) engine=torch ;;
+            auto:*.om) engine=ascend ;;
+            onnxruntime:*.onnx | openvino:*.onnx | torch:*.pt | torch:*.pth | ascend:*.om) ;;
+            *) die 2 "--engine=$engine does not run $models; leave --engine out" ;;
         esac
     fi
     [[ $engine == auto || $engine == ascend ]] || return 0
@@ -270,8 +272,8 @@ main() {
     read_options "$@"
     settle_options
     # newer ais_bench refuses a result folder that others may read or write
-    [[ $engine != ascend ]] || (umask g-w,o-rwx && mkdir -p -- "$output")
-    mkdir -p -- "$output"
+    [[ $engine != ascend ]] || (umask g-w,o-rwx && make_folder "$output")
+    make_folder "$output"
     inputs=$output/ssd_bin
     options_line="$data_path ${annotation:-} ${images[*]} ${all_images[*]} $in_process $threshold"
     options_line+=" $loop $device $keep_outputs $precision"

@@ -129,3 +129,12 @@ def test_a_wrong_number_of_images_is_wrong_usage(count, tmp_path, run_stage):
     out = tmp_path / "out.json"
     done = run_stage("prepare-json.py", f"--images={count}", tmp_path / "in.json", out)
     assert done.returncode == 2 and "--images" in done.stderr
+
+
+def test_the_input_is_never_written_over(tiny_coco, run_stage, refused):
+    path = tiny_coco / "annotations" / "instances_val2017.json"
+    before = path.read_bytes()
+    (tiny_coco / "link.json").symlink_to(path)
+    for target in (path, tiny_coco / "link.json"):
+        refused(run_stage("prepare-json.py", path, target), target, "is the input itself")
+    assert path.read_bytes() == before

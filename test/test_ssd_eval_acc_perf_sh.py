@@ -296,6 +296,37 @@ def test_one_model_file_serves_all_batch_sizes_in_its_own_engine(kit, model, eng
 
 
 @pytest.mark.parametrize(
+    ("engine", "model"),
+    [("onnxruntime", "a.pt"), ("torch", "a.onnx"), ("openvino", "a.om"), ("ascend", "a.onnx")],
+)
+def test_an_engine_that_does_not_run_the_model_file_is_refused(kit, engine, model):
+    kit.model(model)
+    done = kit.run(f"--engine={engine}", f"--models={kit.path(model)}")
+    message = f"--engine={engine} does not run {kit.path(model)}; leave --engine out"
+    assert (done.returncode, done.stderr) == (2, f"{DRIVER}: error: {message}\n")
+    assert kit.calls() == []
+
+
+def test_an_interrupted_stage_says_how_to_go_on(kit):
+    kit.model("ssd_bs1.onnx")
+    stop = {"if": ["ssd_preprocess.py"], "status": 130}
+    done = kit.run(*ONNX, "--batch_sizes=1", rules=[FLOAT, stop])
+    assert done.returncode == 130
+    last = done.stderr.splitlines()[-1]
+    assert (
+        last == f"{DRIVER}: error: interrupted in 'preprocess'; the same command goes on from there"
+    )
+
+
+def test_an_output_that_is_a_file_is_told(kit):
+    kit.model("ssd_bs1.onnx")
+    kit.out.write_text("")
+    done = kit.run(*ONNX, "--batch_sizes=1")
+    message = f"{kit.out}: cannot be made or is no folder; give another --output"
+    assert (done.returncode, done.stderr) == (1, f"{DRIVER}: error: {message}\n")
+
+
+@pytest.mark.parametrize(
     ("options", "rules"),
     [
         (["--engine=onnxruntime", "--device=0,1"], []),
