@@ -12,6 +12,7 @@ Example:
 
 import argparse
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -37,19 +38,44 @@ KIT_FLAGS = {  # set here, so not to be given in --atc_args; and the option to u
     "output_type": "--output_fp16",
     "dynamic_batch_size": "--dynamic_batch",
     "precision_mode_v2": "--precision_mode_v2",
+    "compression_optimize_conf": "--int8",
     "auto_tune_mode": "AOE: newer CANN discarded it",
+}
+FACE_FLAGS = {  # would make a model of other inputs or outputs than the note beside it tells
+    "dynamic_dims",
+    "dynamic_image_size",
+    "input_fp16_nodes",
+    "input_shape_range",
+    "is_input_adjust_hw_layout",
+    "is_output_adjust_hw_layout",
+    "out_nodes",
 }
 SCRATCH_FLAGS = ("--output", "--op_compiler_cache_dir")  # differ from run to run
 EXCLUSIVE = {  # an option of ours, and flags of atc that it excludes
-    "aipp": {"input_fp16_nodes", "dynamic_dims"},
-    "dynamic_batch": {"dynamic_dims", "dynamic_image_size", "input_shape_range"},
     "precision_mode_v2": {"precision_mode"},
+    "int8": {"op_precision_mode"},
 }
+HIGH_PRECISION = (  # ends of what --int8 excludes
+    *("origin", "force_fp32", "must_keep_origin_dtype"),
+    *("high_precision", "high_precision_for_all"),
+)
+OTHERS_WRITE = 0o022  # newer ais_bench refuses a model with these mode bits
 
 
 def flag_names(words: list[str]) -> set[str]:
-    """Return the names of atc's flags among words, without dashes and values."""
-    return {word.lstrip("-").partition("=")[0] for word in words if word.startswith("--")}
+    """Return the names of atc's flags among words, as it reads them: `-a-b=1` is --a_b too."""
+    names = [word.lstrip("-").partition("=")[0] for word in words if word.startswith("-")]
+    return {name.replace("-", "_") for name in names}
+
+
+def split_flags(text: str) -> list[str]:
+    """Split more flags for atc; files among their values get absolute, as atc runs elsewhere."""
+    words = []
+    for word in shlex.split(text):
+        name, equals, value = word.partition("=")
+        is_file = "." in value and Path(value).is_file()
+        words.append(f"{name}={Path(value).absolute()}" if equals and is_file else word)
+    return words
 
 
 def check_options(args: argparse.Namespace) -> None:
@@ -57,12 +83,19 @@ def check_options(args: argparse.Namespace) -> None:
     extra = flag_names(args.atc_args)
     for name in sorted(extra & KIT_FLAGS.keys()):
         raise KitError(f"--atc_args: --{name} is set by this kit; use {KIT_FLAGS[name]}")
+    for name in sorted(extra & FACE_FLAGS):
+        told = "changes the model's inputs or outputs, which the evaluation must know; leave it out"
+        raise KitError(f"--atc_args: --{name} {told}")
     for option, flags in EXCLUSIVE.items():
         for name in sorted(flags & extra):
             if getattr(args, option):
                 raise KitError(f"--{option} and --{name} exclude each other; leave one out")
-    if "compression_optimize_conf" in extra and args.precision_mode_v2 == "origin":
-        raise KitError("--precision_mode_v2=origin excludes INT8 calibration; leave one out")
+    if args.int8 and args.dynamic_batch:
+        raise KitError("--int8 and --dynamic_batch exclude each other; convert each batch size")
+    modes = [f"--precision_mode_v2={args.precision_mode_v2}", *args.atc_args]
+    high = [mode for mode in modes if mode.endswith(HIGH_PRECISION)]
+    if args.int8 and high:
+        raise KitError(f"{high[0]} excludes INT8 calibration; leave one out")
 
 
 def atc_command(args: argparse.Namespace, soc: str, output: Path, aipp: Path) -> list[str]:
@@ -86,10 +119,24 @@ def atc_command(args: argparse.Namespace, soc: str, output: Path, aipp: Path) ->
         command.append("--output_type=FP16")
     if args.precision_mode_v2:
         command.append(f"--precision_mode_v2={args.precision_mode_v2}")
+    if args.int8:
+        command.append(f"--compression_optimize_conf={args.int8.absolute()}")
     if args.cache:
         cache = args.cache.absolute()
         command += ["--op_compiler_cache_mode=enable", f"--op_compiler_cache_dir={cache}"]
     return command + args.atc_args
+
+
+def calibration_data(config: Path) -> Path:
+    """Return the data file that a calibration config names. Raises KitError if there is none."""
+    remedy = "make both with ssd_quantize.py --ascend-calibration"
+    if not config.is_file():
+        raise KitError(f"{config}: no such calibration config; {remedy}")
+    match = re.search(r"input_data_dir:\s*(.+)", config.read_text())
+    if not match or not Path(match[1].strip()).is_file():
+        named = match[1].strip() if match else "no input_data_dir"
+        raise KitError(f"{config}: names no calibration data that is there ({named}); {remedy}")
+    return Path(match[1].strip())
 
 
 def noted_flags(command: list[str]) -> list[str]:
@@ -105,11 +152,13 @@ def noted_flags(command: list[str]) -> list[str]:
 
 def note(args: argparse.Namespace, soc: str, command: list[str]) -> dict[str, Any]:
     """Return what OM.json says of the .om to be made, but for its SHA-256."""
-    modes = [name for name in ("aipp", "output_fp16", "dynamic_batch") if getattr(args, name)]
+    names = ("aipp", "output_fp16", "dynamic_batch", "int8")
+    modes = [name for name in names if getattr(args, name)]
     if args.precision_mode_v2:
         modes.append(args.precision_mode_v2)
     sizes = [int(size) for size in (args.dynamic_batch or "").split(",") if size]
-    return {
+    calibration = {"calibration_sha256": sha256(calibration_data(args.int8))} if args.int8 else {}
+    return calibration | {
         "onnx": args.onnx_path.name,
         "onnx_sha256": sha256(args.onnx_path),
         "flags": noted_flags(command),
@@ -153,7 +202,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--precision_mode_v2", metavar="MODE", help="fp16 is atc's default")
     parser.add_argument(
-        "--atc_args", metavar="ARGS", type=shlex.split, default=[], help="more flags for atc"
+        "--atc_args", metavar="ARGS", type=split_flags, default=[], help="more flags for atc"
+    )
+    parser.add_argument(
+        "--int8",
+        metavar="CONFIG",
+        type=Path,
+        help="calibrate to INT8 with this file of ssd_quantize.py --ascend-calibration",
     )
     parser.add_argument("--cache", metavar="DIR", type=Path, help="keep compiled kernels here")
     args = parser.parse_args(argv)
@@ -183,7 +238,7 @@ def main(argv: list[str] | None = None) -> int:
         if is_made(args.om_path, told):
             print(f"{args.om_path}: kept, made from the same file with the same flags")
             return 0
-        print(shlex.join(command))
+        print(" \\\n    ".join(map(shlex.quote, command)))  # a line a flag, to read and to paste
         done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
         made = output.with_suffix(".om")
         if done.returncode or not made.is_file():
@@ -195,6 +250,7 @@ def main(argv: list[str] | None = None) -> int:
             name = Path(__file__).name
             print(f"{name}: error: {args.om_path}: atc failed: {reason} ({log})", file=sys.stderr)
             return status if done.returncode else 1
+        made.chmod(made.stat().st_mode & ~OTHERS_WRITE)
         # the note first: should the .om then not come, the note is of another and gets refused
         told = {"om_sha256": sha256(made)} | told
         write_json(ssd_ascend.sidecar_path(args.om_path), told, indent=2)

@@ -174,6 +174,61 @@ def test_what_was_made_from_and_with_the_same_is_kept(options, convert, atc_call
     assert (tmp_path / "out" / "m.om").stat().st_mtime_ns == before
 
 
+@pytest.fixture
+def calibration(tmp_path):
+    """Make a calibration config and its data, two pictures, as ssd_quantize.py does."""
+    data, config = tmp_path / "calibration.bin", tmp_path / "calibration.cfg"
+    np.zeros((2, 3, 300, 300), np.float32).tofile(data)
+    lines = [f"input_data_dir: {data}", "input_shape: image:2,3,300,300"]
+    lines.append("infer_soc: Ascend310P3")
+    config.write_text("calibration:\n{\n" + "".join(f"    {x}\n" for x in lines) + "}\n")
+    return config
+
+
+def test_int8_passes_the_calibration_and_notes_its_data(calibration, convert, atc_calls, tmp_path):
+    options = ["--bs", 2, "--int8", calibration]
+    done = convert(*options)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (call,) = atc_calls()
+    assert call[-1] == f"--compression_optimize_conf={calibration}"
+    note = json.loads((tmp_path / "out" / "m.om.json").read_text())
+    data = calibration.with_suffix(".bin")
+    assert (note["mode"], note["calibration_sha256"]) == ("int8", sha(data))
+    assert f"--compression_optimize_conf=SHA-256 {sha(calibration)}" in note["flags"]
+    assert convert(*options).stdout.splitlines()[-1].startswith(f"{tmp_path}/out/m.om: kept")
+    np.ones((2, 3, 300, 300), np.float32).tofile(data)  # other pictures, the same config
+    assert convert(*options).returncode == 0
+    assert len(atc_calls()) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--dynamic_batch", "1,4"], "--int8 and --dynamic_batch exclude each other"),
+        (["--precision_mode_v2", "origin"], "--precision_mode_v2=origin excludes INT8"),
+        (["--atc_args=--precision_mode=force_fp32"], "--precision_mode=force_fp32 excludes INT8"),
+        (["--atc_args=--op_precision_mode=x.ini"], "--int8 and --op_precision_mode exclude"),
+        (["--atc_args=--compression_optimize_conf=c"], "is set by this kit; use --int8"),
+    ],
+)
+def test_what_int8_excludes_is_refused_before_atc_runs(
+    options, told, calibration, convert, atc_calls, refused
+):
+    refused(convert("--int8", calibration, *options), told)
+    assert atc_calls() == []
+
+
+def test_a_calibration_without_its_files_is_refused(
+    calibration, convert, atc_calls, refused, tmp_path
+):
+    refused(convert("--int8", tmp_path / "none"), f"{tmp_path}/none: no such calibration config")
+    calibration.with_suffix(".bin").unlink()
+    refused(convert("--int8", calibration), "names no calibration data that is there", "--ascend-")
+    calibration.write_text("calibration: {}")
+    refused(convert("--int8", calibration), "(no input_data_dir)")
+    assert atc_calls() == []
+
+
 CHANGES = ["onnx", "batch", "flag", "file", "chip", "cann", "om", "note", "no note", "no om"]
 
 
@@ -260,6 +315,40 @@ def test_atc_runs_where_its_litter_hurts_nobody(convert, tmp_path):
     convert(**own_atc(tmp_path / "bin", f"pwd >{tmp_path}/cwd; exit 1"))
     folder = Path((tmp_path / "cwd").read_text().strip())
     assert folder.parent == tmp_path / "out" and not folder.exists()
+
+
+def test_a_model_that_others_may_write_gets_a_mode_that_the_tools_take(convert, tmp_path):
+    env = own_atc(
+        tmp_path / "bin",
+        'for w; do case $w in --output=*) f=${w#*=}.om; echo x >"$f"; chmod 664 "$f";; esac; done',
+    )
+    assert convert(**env).returncode == 0
+    assert (tmp_path / "out" / "m.om").stat().st_mode & 0o777 == 0o644
+
+
+def test_files_that_atc_args_name_are_found_from_where_the_user_is(tmp_path, monkeypatch):
+    (tmp_path / "fusion.cfg").write_text("A:off\n")
+    (tmp_path / "1").write_text("a file that no flag means")
+    monkeypatch.chdir(tmp_path)
+    text = "--fusion_switch_file=fusion.cfg --deterministic=1 --keep_dtype=none.cfg -x 'a b'"
+    assert ssd_onnx2om.split_flags(text) == [
+        f"--fusion_switch_file={tmp_path}/fusion.cfg",
+        *("--deterministic=1", "--keep_dtype=none.cfg", "-x", "a b"),
+    ]
+
+
+@pytest.mark.parametrize("word", ["--insert_op_conf=x", "-insert_op_conf=x", "--insert-op-conf x"])
+def test_a_flag_is_known_in_each_form_that_atc_reads(word, convert, refused):
+    refused(convert(f"--atc_args={word}"), "--insert_op_conf is set by this kit; use --aipp")
+
+
+@pytest.mark.parametrize("flag", sorted(ssd_onnx2om.FACE_FLAGS))
+def test_what_would_change_inputs_or_outputs_behind_the_note_is_refused(
+    flag, convert, refused, atc_calls
+):
+    told = "changes the model's inputs or outputs, which the evaluation must know; leave it out"
+    refused(convert(f"--atc_args=--{flag}=1"), f"--atc_args: --{flag} {told}")
+    assert atc_calls() == []
 
 
 def test_bad_input_is_told_before_atc_runs(convert, atc_calls, refused, tmp_path):

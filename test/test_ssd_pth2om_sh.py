@@ -63,8 +63,14 @@ def export(pth, onnx, *more, dtype="float32", trunk="./models/resnet34-333f7ec4.
 
 
 def convert(onnx, batch, cache, *more, soc="auto"):
-    stage = [str(ROOT / "ssd_onnx2om.py"), "--onnx-path", f"{onnx}.onnx", "--om-path", f"{onnx}.om"]
-    return [*stage, "--bs", str(batch), "--soc_version", soc, "--cache", cache, *more]
+    stage = [str(ROOT / "ssd_onnx2om.py"), "--onnx-path", f"{onnx}.onnx", "--bs", str(batch)]
+    stage += ["--soc_version", soc, "--cache", cache, *more, "--om-path", f"{onnx}.om"]
+    return stage
+
+
+def quantize(onnx, pictures, *more):
+    stage = [str(ROOT / "ssd_quantize.py"), "--onnx-path", f"{onnx}.onnx"]
+    return [*stage, "--calibration", str(pictures), *more]
 
 
 def cache_of(calls):
@@ -86,7 +92,8 @@ def test_without_atc_each_batch_size_is_exported_and_nothing_else(kit):
     ]
     told = f"no toolchain used: the ONNX files in {kit.out} are what the embedded engine runs"
     assert done.stdout.splitlines() == [told, "success"]
-    assert done.stderr.splitlines() == [f"[onnx, batch {n}]" for n in (1, 4, 16)]
+    why = f"{DRIVER}: engine onnxruntime: no atc on PATH, so ONNX files only"
+    assert done.stderr.splitlines() == [why, *(f"[onnx, batch {n}]" for n in (1, 4, 16))]
     assert list(kit.out.iterdir()) == []  # no scratch folder stays
 
 
@@ -149,6 +156,36 @@ def test_options_of_atc_reach_the_conversion_word_for_word(kit, options):
         export("p", f"{stem}.onnx", "--bs", "4"),
         convert(stem, 4, cache_of(calls), *options, soc="Ascend310"),
     ]
+
+
+@pytest.mark.parametrize("card", [False, True])
+def test_int8_models_are_made_beside_the_others(card, kit):
+    pictures = kit.tmp / "pic;'tures"
+    pictures.mkdir()
+    if card:
+        kit.tool()
+    done = kit.run("--batch_sizes=4", "--pth_path=p", f"--output={kit.out}", f"--int8={pictures}")
+    assert done.returncode == 0, done.stderr
+    stem, calls = f"{kit.out}/ssd_bs4", kit.calls()
+    if not card:
+        made = quantize(stem, pictures, "--output", f"{stem}_int8.onnx")
+        assert calls == [export("p", f"{stem}.onnx", "--bs", "4"), made]
+        return
+    folder = f"{stem}_calibration"
+    as_int8 = convert(stem, 4, cache_of(calls))[:-1] + [f"{stem}_int8.om"]
+    assert calls == [
+        export("p", f"{stem}.onnx", "--bs", "4"),
+        convert(stem, 4, cache_of(calls)),
+        quantize(stem, pictures, "--ascend-calibration", folder, "--soc_version", "auto"),
+        [*as_int8, "--int8", f"{folder}/calibration.cfg"],
+    ]
+
+
+def test_a_missing_calibration_folder_is_told_before_any_work(kit):
+    done = kit.run("--int8=/none", f"--output={kit.out}")
+    message = "/none: no such folder; make it with ssd_preprocess.py"
+    assert (done.returncode, done.stderr) == (1, f"{DRIVER}: error: {message}\n")
+    assert kit.calls() == []
 
 
 def test_a_dynamic_batch_makes_one_model_for_all(kit):
@@ -235,20 +272,24 @@ def test_a_failing_stage_stops_the_run_with_its_status(kit, call, status, seen):
     assert list(kit.out.iterdir()) == []  # the kernels' folder goes
 
 
-@pytest.mark.parametrize("place", ["Ascend", "Ascend/ascend-toolkit", "elsewhere"])
+PLACES = ["Ascend", "Ascend/ascend-toolkit", "Ascend/cann", "elsewhere", "elsewhere/latest"]
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_the_toolkit_is_sourced_where_it_usually_lies(kit, place):
-    folder = kit.home / place
-    folder.mkdir(parents=True)
+    told = kit.home / place
+    told.mkdir(parents=True)
+    folder = told.parent if told.name == "latest" else told
     kit.tool("sub")  # something on PATH that is not atc
     (folder / "set_env.sh").write_text(
         f'false\nexport PATH={kit.tmp}/tool:$PATH X="$NO_SUCH_VARIABLE"\nfalse\n'
     )
     (kit.tmp / "tool").mkdir()
     (kit.bin / "sub").rename(kit.tmp / "tool" / "atc")
-    if Path("/usr/local/Ascend/ascend-toolkit/set_env.sh").exists():
+    if list(Path("/usr/local/Ascend").glob("*/set_env.sh")):
         pytest.skip("this machine has a toolkit, which comes first")
     env = {"ASCEND_TOOLKIT_HOME": ""}
-    env |= {"ASCEND_HOME_PATH": str(folder)} if place == "elsewhere" else {}
+    env |= {"ASCEND_HOME_PATH": str(told)} if "elsewhere" in place else {}
     done = kit.run("--batch_sizes=1", f"--output={kit.out}", **env)
     assert done.returncode == 0, done.stderr
     assert done.stderr.splitlines()[:2] == [
