@@ -211,6 +211,20 @@ def write_model(quantiser: Quantiser, nodes: list[str], picture: Path, output: P
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(output)}")
 
 
+def add_ascend_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ascend-calibration",
+        metavar="DIR",
+        type=Path,
+        help=f"write {ASCEND_DATA} and {ASCEND_CONFIG} for atc",
+    )
+    parser.add_argument(
+        "--soc_version",
+        default="auto",
+        help="chip that atc calibrates on, such as Ascend310P3 (default: ask npu-smi)",
+    )
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -251,17 +265,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--annotation", metavar="FILE", type=Path, help="COCO instances file (default: --data's)"
     )
-    parser.add_argument(
-        "--ascend-calibration",
-        metavar="DIR",
-        type=Path,
-        help=f"write {ASCEND_DATA} and {ASCEND_CONFIG} for atc",
-    )
-    parser.add_argument(
-        "--soc_version",
-        default="auto",
-        help="chip that atc calibrates on, such as Ascend310P3 (default: ask npu-smi)",
-    )
+    add_ascend_arguments(parser)
     args = parser.parse_args(argv)
     if args.images < 1:
         parser.error("argument --images: must be at least 1")
