@@ -37,16 +37,17 @@ test_on() {  # MINOR PYTHON
     local venv=$root/.venv-3.$1
     [[ -x $venv/bin/python3 ]] || stage "venv 3.$1" "$2" -m venv "$venv"
     stage "install 3.$1" "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check \
-        -r "$root/requirements-infer.txt" pytest -c "$root/constraints.txt"
+        -r "$root/requirements-infer.txt" onnx pytest -c "$root/constraints.txt"
     stage "pytest 3.$1" "$venv/bin/python3" -m pytest --rootdir="$root" -c "$root/pyproject.toml" \
-        "${torch_free[@]/#/$root/test/}"
+        -m "not slow" "${torch_free[@]/#/$root/test/}"
 }
 
 main() {
     [[ ${1:-} != --help ]] || { usage && exit 0; }
     local scratch minor python
     local -a torch_free=(test_prepare_json.py
-        test_ssd_{boxes,coco,files,postprocess,preprocess,score}.py)
+        test_ssd_{analysis,boxes,coco,compare,curves,detect,draw,files,gallery,ladder,page,plots}.py
+        test_ssd_{postprocess,preprocess,report,score}.py)
     use_environment "$root/requirements-dev.txt"
     stage shellcheck shellcheck --external-sources --source-path="$root" "$root"/test/*.sh "$root/.ci/run"
     stage ruff python3 -m ruff check "$root"
