@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import ssd_table
 from ssd_score import STAT_LINES
 
 SPEEDS = {  # of a row: where it stands
@@ -133,22 +134,13 @@ def as_markdown(comparison: dict[str, Any]) -> str:
     """Return compare.md: the tables of the page."""
     lines = ["# Two runs of SSD-ResNet34", ""]
     lines += [f"- {side.upper()}: {comparison[side]['name']}" for side in ("a", "b")]
-    lines += ["", *markdown_table(cells(comparison)), "", "mAP and differences in %.", ""]
+    lines += ["", *ssd_table.as_markdown(cells(comparison)), "", "mAP and differences in %.", ""]
     for title, rows in (("COCO's numbers", "stats"), ("AP by class", "classes")):
         table = [[title, "A", "B", "B-A"]]
         for row in comparison[rows]:
             values = [number(row[side], ".3f", 100) for side in ("a", "b")]
             table.append([row["name"], *values, number(row["difference"], "+.3f", 100)])
-        lines += [*markdown_table(table), ""]
+        lines += [*ssd_table.as_markdown(table), ""]
     facts = [["fact", "A", "B"]]
     facts += [[row["name"], row["a"] or "-", row["b"] or "-"] for row in comparison["facts"]]
-    return "\n".join([*lines, *markdown_table(facts), ""])
-
-
-def markdown_table(rows: list[list[str]]) -> list[str]:
-    """Return Markdown's lines of a table, the first row being its headings."""
-    lines = [
-        " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) for row in rows
-    ]
-    lines.insert(1, "|".join(["---"] * len(rows[0])))
-    return [f"| {line} |" if i != 1 else f"|{line}|" for i, line in enumerate(lines)]
+    return "\n".join([*lines, *ssd_table.as_markdown(facts), ""])

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import ssd_coco
+import ssd_table
 from ssd_files import read_json, run_main, write_bytes, write_json
 from ssd_layers import LayerDifference, compare_layers
 from ssd_preprocess import resize
@@ -31,7 +32,7 @@ LAYER_PICTURES = 4
 LAYERS_SHOWN = 8
 COLUMNS = {  # of the table: title, width, and how a row's value is shown
     "rung": ("rung", -8, str),
-    "engine": ("engine", -12, lambda value: value.split()[0]),
+    "engine": ("engine", -12, lambda value: value.split()[0][:12]),
     "map": ("mAP", 7, lambda value: f"{100 * value:.3f}"),
     "ap50": ("AP50", 7, lambda value: f"{100 * value:.3f}"),
     "change": ("change", 8, lambda value: f"{value:+.3f}"),
@@ -40,6 +41,7 @@ COLUMNS = {  # of the table: title, width, and how a row's value is shown
     "cosine": ("cosine", 8, lambda value: f"{value:.6f}"),
     "matched": ("same", 5, lambda value: f"{100 * value:.1f}"),
 }
+GAP = " "  # between columns: two would not fit 80
 LEGEND = (
     "mAP, AP50 in %. Against the rung above: change in points of mAP; largest and\n"
     "mean difference and cosine of the raw outputs; same: % of its detections that\n"
@@ -65,24 +67,6 @@ def compare(args: argparse.Namespace) -> None:
     }
     write_json(folder / f"{args.below}_against.json", against, indent=2)
     print(f"{args.below} against {args.above}: cosine of raw outputs {raw['all']['cosine']:.6f}")
-
-
-def cells(rows: list[dict[str, Any]]) -> list[list[str]]:
-    """Return the table's cells, headings first."""
-    lines = [[title for title, _, _ in COLUMNS.values()]]
-    for row in rows:
-        values = [(row.get(key), show) for key, (_, _, show) in COLUMNS.items()]
-        lines.append(["-" if value is None else show(value) for value, show in values])
-    return lines
-
-
-def as_text(lines: list[list[str]]) -> str:
-    """Return the table for a terminal of 80 columns."""
-    widths = [width for _, width, _ in COLUMNS.values()]
-    padded = (zip(line, widths, strict=True) for line in lines)
-    return "\n".join(
-        " ".join(c[:-w].ljust(-w) if w < 0 else c.rjust(w) for c, w in line) for line in padded
-    )
 
 
 def told(ladder: dict[str, Any]) -> list[str]:
@@ -120,14 +104,13 @@ def table(args: argparse.Namespace) -> int:
     missing = {r: reasons.get(r, RUNGS[r].make) for r in RUNGS if r not in args.rungs}
     ladder = {"rungs": rows, "missing": missing, "goal": args.goal, "tolerance": args.tolerance}
     ladder |= judge(rows, args.tolerance)
-    lines = cells(rows)
-    head, *body = [f"| {' | '.join(line)} |" for line in lines]
-    page = ["# SSD-ResNet34 accuracy ladder", "", head, "|" + "---|" * len(COLUMNS), *body, ""]
+    lines = ssd_table.cells(COLUMNS, rows)
+    page = ["# SSD-ResNet34 accuracy ladder", "", *ssd_table.as_markdown(lines), ""]
     page += [LEGEND, "", *(f"- {line}" for line in told(ladder)), ""]
     write_json(args.folder / "ladder.json", ladder, indent=2)
     write_bytes(args.folder / "ladder.md", "\n".join(page).encode())
     print(f"{args.folder}: ladder.json, ladder.md")
-    print("\n".join([as_text(lines), LEGEND, *told(ladder)]))
+    print("\n".join([ssd_table.as_text(COLUMNS, lines, GAP), LEGEND, *told(ladder)]))
     return LOST if ladder["lost"] else 0
 
 

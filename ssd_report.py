@@ -19,6 +19,7 @@ from typing import Any
 
 import ssd_coco
 import ssd_compare
+import ssd_table
 from ssd_files import KitError, note, run_main, write_bytes, write_json
 from ssd_runs import BASELINE_FPS, collect
 
@@ -38,10 +39,10 @@ COLUMNS = {  # of the table: title, width, and how a row's value is shown
     "model": ("model", -18, str),
     "batch": ("batch", 5, str),
     "goal_map": ("goal mAP", 8, lambda value: f"{100 * value:.3f}"),
-    "map": ("mAP", 7, lambda value: "-" if value is None else f"{100 * value:.3f}"),
+    "map": ("mAP", 7, lambda value: f"{100 * value:.3f}"),
     "baseline_fps": ("base fps", 8, lambda value: f"{value:.3f}"),
     "fps": ("fps", 9, lambda value: f"{value:.3f}"),
-    "end_to_end": ("end-to-end", 10, lambda value: "-" if value is None else f"{value:.3f}"),
+    "end_to_end": ("end-to-end", 10, lambda value: f"{value:.3f}"),
 }
 NEEDED = "install requirements-infer.txt"
 
@@ -49,33 +50,19 @@ NEEDED = "install requirements-infer.txt"
 def table(report: dict[str, Any]) -> list[list[str]]:
     """Return the table's cells, headings first, and a Max row for the best batch size last."""
     rows = [*report["rows"], report["rows"][report["best"]] | {"model": "Max"}]
-    cells = [[title for title, _, _ in COLUMNS.values()]]
-    for row in rows:
-        values = [(row[key], show) for key, (_, _, show) in COLUMNS.items()]
-        cells.append(["-" if value is None else show(value) for value, show in values])
-    return cells
-
-
-def as_text(cells: list[list[str]]) -> str:
-    """Return the table for a terminal of 80 columns."""
-    widths = [width for _, width, _ in COLUMNS.values()]
-    lines = []
-    for row in cells:
-        pairs = zip(row, widths, strict=True)
-        lines.append("  ".join(c.ljust(-w) if w < 0 else c.rjust(w) for c, w in pairs).rstrip())
-    return "\n".join(lines)
+    return ssd_table.cells(COLUMNS, rows)
 
 
 def as_markdown(report: dict[str, Any]) -> str:
     """Return report.md: the table, latency and facts."""
-    lines = ["# SSD-ResNet34 evaluation", "", *ssd_compare.markdown_table(table(report)), ""]
+    lines = ["# SSD-ResNet34 evaluation", "", *ssd_table.as_markdown(table(report)), ""]
     lines += [f"mAP in %; fps: pure inference, images/s; base fps: {BASELINE_FPS}, published.", ""]
     latency = [["ms a batch", "mean", "p50", "p90", "p95", "p99", "runs"]]
     for row in report["rows"]:
         times = row["latency_ms"]
         values = [ssd_compare.number(times.get(name), ".2f") for name in latency[0][1:-1]]
         latency.append([str(row["batch"]), *values, str(times["runs"])])
-    lines += [*ssd_compare.markdown_table(latency), ""]
+    lines += [*ssd_table.as_markdown(latency), ""]
     return "\n".join([*lines, *(f"- {key}: {value}" for key, value in report["facts"].items()), ""])
 
 
@@ -228,7 +215,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{args.folder}: report.json, report.md")
     told = [(form, report["facts"].get(key)) for key, form in TOLD.items()]
     print(textwrap.fill(", ".join(form.format(fact) for form, fact in told if fact), WIDTH))
-    print(as_text(table(report)))
+    print(ssd_table.as_text(COLUMNS, table(report)))
     if page:
         lacks = [one["what"] for one in report["lacks"]]
         print(f"page {page}" + (f" (without: {', '.join(lacks)}; it says why)" if lacks else ""))

@@ -47,7 +47,7 @@ main() {
     local scratch minor python
     local -a torch_free=(test_prepare_json.py
         test_ssd_{analysis,boxes,coco,compare,curves,detect,draw,files,gallery,ladder,page,plots}.py
-        test_ssd_{postprocess,preprocess,report,score}.py)
+        test_ssd_{postprocess,preprocess,report,score,table}.py)
     use_environment "$root/requirements-dev.txt"
     stage shellcheck shellcheck --external-sources --source-path="$root" "$root"/test/*.sh "$root/.ci/run"
     stage ruff python3 -m ruff check "$root"

@@ -17,6 +17,7 @@ import ssd_layers
 import ssd_postprocess
 import ssd_preprocess
 import ssd_rungs
+import ssd_table
 from ssd_files import KitError
 
 pytest.importorskip("onnx")
@@ -296,7 +297,8 @@ def test_one_rung_alone_is_said_to_be_alone(data, good, tmp_path, capsys):
 def test_the_table_fits_80_columns_with_the_longest_values():
     row = {"rung": "pytorch", "engine": "ais_infer.py_and_more 1.2.3", "map": 1.0, "ap50": 1.0}
     row |= {"change": -100.0, "max_abs": 1.234e10, "mean_abs": 1e-10, "cosine": -0.1234567}
-    lines = ssd_ladder.as_text(ssd_ladder.cells([row | {"matched": 1.0}])).splitlines()
+    cells = ssd_table.cells(ssd_ladder.COLUMNS, [row | {"matched": 1.0}])
+    lines = ssd_table.as_text(ssd_ladder.COLUMNS, cells, ssd_ladder.GAP).splitlines()
     assert {len(line) for line in lines} <= set(range(81))
     told = "pytorch  ais_infer.py 100.000 100.000 -100.000 1.2e+10 1.0e-10 -0.123457 100.0"
     assert lines[1] == told
