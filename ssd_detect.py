@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Find objects in your own pictures and videos, and draw them.
+"""Find objects in your own images and videos, and draw them.
 
-Reads a picture, a video, a folder of them, a pattern or a camera (0); writes each with its boxes,
-names and scores under its own name, and with --json all that was found as detections.json, in the
-form of a COCO instances file with a `score`. A picture is turned as its EXIF data says; boxes are
-pixels of the turned picture. A camera is recorded until Ctrl-C; no window is opened.
+Reads an image, a video, a folder of them, a pattern or a camera (0); writes each with its boxes,
+names and scores under its name, and with --json all that was found as detections.json, in the form
+of a COCO instances file with a `score`. An image is turned as its EXIF data says; boxes are pixels
+of the turned image. A camera is recorded until Ctrl-C; no window is opened. What Ctrl-C breaks off
+is kept as far as it was done.
 
 Example:
-  python3 ssd_detect.py --model ssd_bs1.onnx --source pictures --output out --json
+  python3 ssd_detect.py --model ssd_bs1.onnx --source photos --output out --json
 """
 
 import argparse
@@ -16,16 +17,29 @@ import sys
 import time
 import warnings
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
-from threading import Event
+from signal import SIGINT, Signals
 from typing import Any
 
-import ssd_coco
-import ssd_media
-from ssd_engines import add_engine_arguments, open_engine
-from ssd_files import KitError, first_few, note, run_main, sha256, write_json
-from ssd_find import Detector, Found, Job, detect_pictures, detect_video
-from ssd_media import shown
+from ssd import coco  # a copied script needs ssd/ beside it
+from ssd.cli import (
+    ArgumentParser,
+    KitError,
+    Stop,
+    Stopped,
+    first_few,
+    fraction,
+    note,
+    printable,
+    run_main,
+)
+from ssd.detect import media
+from ssd.detect.detector import Detector, Job, detect_images, detect_video
+from ssd.detect.results import Results
+from ssd.detect.video import H264, BadFile, Camera, VideoFile, encoder
+from ssd.engines import add_engine_arguments, open_engine
+from ssd.files import claim_folder, digest, locked, sha256
 
 JSON_NAME = "detections.json"
 
@@ -33,19 +47,19 @@ JSON_NAME = "detections.json"
 def read_categories(labels: str | None, count: int) -> list[dict[str, Any]]:
     """Return the categories of a model's labels 1, 2, ...: `count` - 1 of them, id and name.
 
-    labels: `coco`, a COCO-form annotation file (.json), or a text file with one name a line; None
+    labels: `coco`, a COCO-form annotation file (.json), or a text file with a name a line; None
     is coco where the count fits. Raises KitError if it does not fit.
     """
     if labels in (None, "coco"):
-        categories, labels = ssd_coco.COCO_CATEGORIES, "coco"
+        categories, labels = coco.COCO_CATEGORIES, "coco"
     elif labels.lower().endswith(".json"):
-        categories = ssd_coco.read_instances(Path(labels))["categories"]
+        categories = coco.read_instances(Path(labels))["categories"]
     else:
         try:
             lines = Path(labels).read_text("utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             reason = getattr(error, "strerror", None) or "not UTF-8"
-            raise KitError(f"{labels}: cannot read: {reason}; give one name a line") from None
+            raise KitError(f"{labels}: cannot read: {reason}; give a name a line") from None
         names = [line.strip() for line in lines if line.strip()]
         categories = [{"id": i, "name": name} for i, name in enumerate(names, start=1)]
     if len(categories) != count - 1:
@@ -64,131 +78,173 @@ def list_jobs(sources: list[Path], folder: Path) -> list[Job]:
     base = common_folder(sources)
     names = [os.path.relpath(os.path.abspath(source), base) for source in sources]
     names = [name.encode(errors="backslashreplace").decode() for name in names]
-    return list(map(Job, sources, ssd_media.target_paths(sources, folder), names))
+    return list(map(Job, sources, media.target_paths(sources, folder), names))
 
 
 def common_folder(sources: list[Path]) -> str:
     return os.path.commonpath([os.path.abspath(source.parent) for source in sources])
 
 
-def detect_files(jobs: list[Job], detector: Detector) -> tuple[list[Found], list[str]]:
-    """Run the model over pictures, then videos; return what is found and a line for each bad one.
+def detect_files(jobs: list[Job], detector: Detector, results: Results, stop: Stop) -> None:
+    """Run the model over images, then videos, until a signal comes.
 
-    Raises KitError if an output cannot be written, or the model gives no numbers.
+    Raises KitError if the disk takes no more, or the model gives no numbers.
     """
-    pictures = [job for job in jobs if not ssd_media.is_video(job.source)]
-    found, bad = detect_pictures(pictures, detector) if pictures else ([], [])
+    images = [job for job in jobs if not media.is_video(job.source)]
+    if images:
+        detect_images(images, detector, results, stop)
     for job in jobs:
-        if not ssd_media.is_video(job.source):
+        if not media.is_video(job.source) or stop.is_set():
             continue
-        capture = ssd_media.open_video(job.source)
-        if capture is None:
-            bad.append(f"{job.source}: not a video that OpenCV can read; convert or fetch it again")
-            continue
-        frames, wrong = detect_video(capture, job, detector)
-        found += frames
-        bad += [wrong] if wrong else []
-    return found, bad
+        try:
+            with closing(VideoFile(job.source)) as video:
+                detect_video(video, job, detector, results, stop)
+        except BadFile as error:
+            results.bad.append(str(error))
 
 
-def detect_camera(number: int, folder: Path, detector: Detector) -> list[Found]:
-    """Record a camera with what is found in it until Ctrl-C. Raises KitError if it is not there."""
-    capture = ssd_media.open_video(number)
-    if capture is None:
-        raise KitError(f"--source {number}: no such camera; list /dev/video*, or give a file")
-    name = f"camera{number}{ssd_media.VIDEO_OUT}"
-    note(f"recording camera {number} to {folder / name}; Ctrl-C ends it")
-    stop = Event()
-    with ssd_media.ctrl_c_sets(stop):
-        return detect_video(capture, Job(Path(name), folder / name, name), detector, stop)[0]
+def detect_camera(
+    number: int, folder: Path, detector: Detector, results: Results, stop: Stop
+) -> None:
+    """Record a camera with what is found in it until a signal comes.
+
+    Raises KitError if it is not there.
+    """
+    with closing(Camera(number)) as camera:
+        name = f"camera{number}{media.VIDEO_OUT}"
+        note(f"recording camera {number} to {folder / name}; Ctrl-C ends it")
+        detect_video(camera, Job(Path(name), folder / name, name), detector, results, stop)
+    if stop.signum == SIGINT:
+        results.cut = ""  # how a recording ends
 
 
-def to_coco(found: list[Found], detector: Detector, info: dict[str, Any]) -> dict[str, Any]:
-    """Return all that was found as a COCO instances file, with a `score` in each annotation."""
-    images, annotations = [], []
-    for image_id, one in enumerate(found, start=1):
-        images.append({"id": image_id} | one.image)
-        for result in ssd_coco.results_to_json(one.rows):
-            area = result["bbox"][2] * result["bbox"][3]
-            own = {"id": len(annotations) + 1, "image_id": image_id, "area": area, "iscrowd": 0}
-            annotations.append(result | own)
-    categories = detector.categories
-    return {"info": info, "images": images, "annotations": annotations, "categories": categories}
-
-
-def print_found(found: list[Found], detector: Detector) -> None:
-    """Print every detection of a single picture, else how many there are of each category."""
-    names = {category["id"]: shown(category["name"]) for category in detector.categories}
-    if len(found) == 1:
+def print_found(results: Results) -> None:
+    """Print every detection of a single image, else how many there are of each category."""
+    names = {category["id"]: printable(category["name"]) for category in results.categories}
+    if len(results) == 1:
         print("score     left      top    right   bottom  name")
-        for _, x, y, width, height, score, category in found[0].rows.tolist():
-            box = f"{x:8.1f} {y:8.1f} {x + width:8.1f} {y + height:8.1f}"
-            print(f"{score:.3f} {box}  {names[category]}")
+        for part in results.parts():
+            columns = (part.score, part.ltrb, part.category_id)
+            for score, ltrb, category in zip(*(c.tolist() for c in columns), strict=True):
+                print(f"{score:.3f} {' '.join(f'{v:8.1f}' for v in ltrb)}  {names[category]}")
         return
-    counts = Counter(names[int(row[6])] for one in found for row in one.rows)
+    counts: Counter[str] = Counter()
+    for category, count in results.per_category().items():
+        counts[names[category]] += count
     if counts:
         print(first_few([f"{name} {count}" for name, count in counts.most_common()], 8))
 
 
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
+def print_summary(results: Results, seconds: float, output: Path) -> None:
+    """Print how fast it was, and what was done; a video's frames are counted as frames."""
+    images = len(results) - results.frames
+    kinds = [(images, "image")] if images or not results.frames else []
+    kinds += [(results.frames, "frame")] if results.frames else []
+    unit = " and ".join(f"{noun}s" for _, noun in kinds)
+    print(f"{seconds:.1f} s, {len(results) / seconds:.2f} {unit}/s with reading and drawing")
+    done = ", ".join(count(*kind) for kind in kinds)
+    print(f"{output}: {done}, {len(results.bad)} bad, {count(results.boxes, 'detection')}")
+
+
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--model", metavar="FILE", type=Path, required=True, help="to run")
     parser.add_argument(
         "--source",
         metavar="WHAT",
         required=True,
-        help="picture, video, folder (not those in it), quoted pattern, or a camera's number",
+        help="image, video, folder (not those in it), quoted pattern, or a camera's number",
     )
     parser.add_argument(
         "--output", metavar="DIR", type=Path, default=Path("out"), help="default: out"
     )
     parser.add_argument(
-        "--score", metavar="S", type=float, default=0.5, help="least score, 0 to 1 (default: 0.5)"
+        "--score",
+        metavar="S",
+        type=fraction,
+        default=0.5,
+        help="least score, 0 to 1 (default: 0.5)",
     )
     parser.add_argument("--json", action="store_true", help=f"write {JSON_NAME} too")
     parser.add_argument(
-        "--labels",
-        metavar="coco|FILE",
-        help="names: coco (default), a COCO-form .json, or a text file with one a line",
+        "--force", action="store_true", help="replace another model's results in that folder"
     )
     parser.add_argument(
-        "--device", default="0", help="card of a .om (default: 0); cpu or cuda:0 for the others"
+        "--labels",
+        metavar="coco|FILE",
+        help="names: coco (default), a COCO-form .json, or a text file with a name a line",
+    )
+    parser.add_argument(
+        "--device",
+        default="0",
+        help="card of a .om (default: 0); cpu, cuda:0 or npu:0 for the others",
     )
     add_engine_arguments(parser)
-    args = parser.parse_args(argv)
-    if not 0 <= args.score <= 1:
-        parser.error(f"--score {args.score}: must be from 0 to 1")
-    return args
+    return parser.parse_args(argv)
+
+
+def run(
+    camera: int | None, jobs: list[Job], detector: Detector, args: argparse.Namespace, info: dict
+) -> tuple[Results, int]:
+    """Detect, write the results and print them; return them and the signal that ended it, or 0."""
+    start = time.perf_counter()
+    results = Results(detector.categories, args.output / JSON_NAME if args.json else None, info)
+    with Stop() as stop:
+        if camera is None:
+            detect_files(jobs, detector, results, stop)
+        else:
+            detect_camera(camera, args.output, detector, results, stop)
+        seconds = time.perf_counter() - start
+        for line in results.bad:
+            print(f"{Path(__file__).name}: error: {printable(line)}", file=sys.stderr)
+        signum = 0 if camera is not None and stop.signum == SIGINT else stop.signum
+        if args.json:
+            more = {"bad": results.bad} if results.bad else {}
+            more |= {"stopped": Signals(signum).name, "cut": results.cut} if signum else {}
+            results.save(**more)
+    print_found(results)
+    if results.cut:
+        print(printable(results.cut))
+    print_summary(results, seconds, args.output)
+    return results, signum
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
-    warnings.filterwarnings("ignore", module="PIL")  # what matters of a picture is told below
-    camera = args.source.isdecimal() and not Path(args.source).exists()
-    jobs = [] if camera else list_jobs(ssd_media.find_sources(args.source), args.output)
+    warnings.filterwarnings("ignore", module="PIL")  # bad images are reported below
+    camera = None
+    jobs: list[Job] = []
+    info: dict[str, Any] = {}
+    if args.source.isdecimal() and not Path(args.source).exists():
+        camera = int(args.source)
+    else:
+        sources, left = media.find_sources(args.source)
+        jobs = list_jobs(sources, args.output)
+        if left:
+            kinds = first_few([f"{n} {kind or 'without any'}" for kind, n in left.most_common()], 8)
+            note(f"{args.source}: {count(left.total(), 'file')} left out by suffix: {kinds}")
+            info["left_out"] = dict(left)
+    videos = camera is not None or any(media.is_video(job.source) for job in jobs)
+    if videos and encoder() != H264:
+        note("videos are MPEG-4, which browsers do not play: this FFmpeg writes no H.264")
     engine = open_engine(args.model, args.device, args.engine, args.precision)
     categories = read_categories(args.labels, engine.labels)
     detector = Detector(engine, engine.batch or 1, categories, args.score)
-    print(f"engine {engine.name}, {engine.provider}")
-    start = time.perf_counter()
-    if camera:
-        found, bad = detect_camera(int(args.source), args.output, detector), []
-    else:
-        found, bad = detect_files(jobs, detector)
-    seconds = time.perf_counter() - start
-    for line in bad:
-        print(f"{Path(__file__).name}: error: {shown(line)}", file=sys.stderr)
-    print_found(found, detector)
-    if args.json:
-        facts = {"model": str(args.model), "model_sha256": sha256(args.model)}
-        facts |= {"engine": engine.name, "provider": engine.provider, "score": args.score}
-        write_json(args.output / JSON_NAME, to_coco(found, detector, facts))
-    told = f"{len(found)} image{'s' * (len(found) != 1)}, {len(bad)} bad"
-    print(f"{seconds:.1f} s, {len(found) / seconds:.2f} images/s with reading and drawing")
-    print(f"{args.output}: {told}, {sum(len(one.rows) for one in found)} detections")
-    return 1 if bad else 0
+    model = {"model_sha256": sha256(args.model)}
+    with locked(args.output):
+        made_from = model | {"labels": digest(categories)}
+        claim_folder(args.output, made_from, set() if args.force else set(made_from))
+        print(f"engine {engine.name}, {engine.provider}")
+        info |= {"model": str(args.model)} | model
+        info |= {"engine": engine.name, "provider": engine.provider, "score": args.score}
+        results, signum = run(camera, jobs, detector, args, info)
+    if signum:
+        raise Stopped(signum)
+    return 1 if results.bad else 0
 
 
 if __name__ == "__main__":

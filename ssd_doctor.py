@@ -1,44 +1,40 @@
 #!/usr/bin/env python3
-"""Tell what this machine has for the kit and what it lacks: one line a fact, and what to do.
+"""Check whether this machine can run the kit; print one finding per line, with the fix.
 
-Prints `ok`, `warning` or `problem` before each fact. A problem is what stops the default run; with
-any of them the exit status is 1. Reads everything, writes nothing.
+Prints `ok`, `warning` or `problem` before each. A problem stops the default run; with any of them
+the exit status is 1. Writes nothing. test/ssd_doctor.sh sources CANN's environment first.
 
 Example:
-  python3 ssd_doctor.py --data DATA/coco --pth-path models/iter_183250.pt
+  bash test/ssd_doctor.sh --data_path DATA/coco --pth_path models/iter_183250.pt
 """
 
 import argparse
 import importlib
 import importlib.metadata
 import io
-import os
 import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-import ssd_ascend
-import ssd_coco
-from ssd_files import KitError, first_few, input_bytes, output_bytes, run_main
+from ssd import coco  # a copied script needs ssd/ beside it
+from ssd.ascend import pythons
+from ssd.ascend.ais_bench import add_tool_arguments
+from ssd.ascend.checks import Fact, check_cards, check_tool, check_toolkit
+from ssd.cli import ArgumentParser, KitError, first_few, run_main
+from ssd.engines.onnxruntime import import_onnxruntime
+from ssd.tensors import input_bytes, output_bytes
 
 PYTHONS = ((3, 10), (3, 13))  # oldest and newest that are tested
 REQUIREMENTS = Path(__file__).parent / "requirements-infer.txt"
+INSTEAD = {"onnxruntime": ("onnxruntime-cann", "onnxruntime-gpu")}  # the same module for others
 CHECKPOINT = Path("models/iter_183250.pt")
 IDENTITY = (  # ONNX, one Identity node, opset 11: an inference host has no onnx to make one
     b'\x08\x06:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04'
     b"\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x0b"
 )
-
-
-class Fact(NamedTuple):
-    """What was found. state: ok, warning or problem. remedy: empty where all is well."""
-
-    state: str
-    text: str
-    remedy: str = ""
 
 
 def numbers(version: str) -> tuple[int, ...]:
@@ -51,8 +47,16 @@ def check_python() -> Iterator[Fact]:
     if PYTHONS[0] <= sys.version_info[:2] <= PYTHONS[1]:
         yield Fact("ok", f"Python {version}")
     else:
-        tested = " to ".join(".".join(map(str, one)) for one in PYTHONS)
+        tested = " to ".join(".".join(map(str, version)) for version in PYTHONS)
         yield Fact("warning", f"Python {version}", f"tested are {tested}")
+
+
+def installed_version(name: str) -> str:
+    """Return the version of a package, or of one that takes its place; empty without either."""
+    for taken in (name, *INSTEAD.get(name, ())):
+        with suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(taken)
+    return ""
 
 
 def check_packages() -> Iterator[Fact]:
@@ -63,10 +67,7 @@ def check_packages() -> Iterator[Fact]:
         if not match:
             continue
         name, least = match.groups()
-        try:
-            version = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            version = ""
+        version = installed_version(name)
         if numbers(version) < numbers(least):
             bad = True
             remedy = f"pip install -r {REQUIREMENTS.name} -c constraints.txt"
@@ -78,10 +79,10 @@ def check_packages() -> Iterator[Fact]:
 
 def check_onnxruntime() -> Iterator[Fact]:
     """Start every provider that ONNX Runtime lists: listed ones often lack their libraries."""
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # a provider that fails tells so at length
+    options.log_severity_level = 4  # a provider that fails says so at length
     for provider in onnxruntime.get_available_providers():
         try:
             session = onnxruntime.InferenceSession(IDENTITY, options, providers=[provider])
@@ -127,75 +128,22 @@ def check_torch() -> Iterator[Fact]:
     yield Fact("ok", f"PyTorch {torch.__version__}: {device}")
 
 
-def check_toolkit() -> Iterator[Fact]:
-    """Tell of atc and CANN. Without them the embedded engine does everything."""
-    atc, version = shutil.which("atc"), ssd_ascend.toolkit_version()
-    if atc:
-        yield Fact("ok", f"atc {atc}; CANN {version or 'of unknown version'}")
-    elif version:
-        yield Fact("warning", f"CANN {version}, but no atc on PATH", "source its set_env.sh")
-    else:
-        yield Fact("ok", "no atc: ssd_pth2om.sh makes ONNX files, for the embedded engine")
-
-
-def check_cards() -> Iterator[Fact]:
-    """Tell of each card. Without npu-smi there is none, and that is well."""
-    if not shutil.which("npu-smi"):
-        yield Fact("ok", "no card (no npu-smi): the embedded engine runs the models")
-        return
-    try:
-        cards = ssd_ascend.cards()
-    except KitError as error:
-        yield Fact("warning", str(error))
-        return
-    for card in cards:
-        used, memory = card.memory
-        text = f"card {card.device}: {card.name}, {card.health}, AI Core {card.use} %, "
-        text += f"memory {used} of {memory} MB"
-        if card.health != "OK":
-            yield Fact("warning", text, "see npu-smi info; take another card with --device")
-        elif card.use > ssd_ascend.BUSY_PERCENT:
-            yield Fact("warning", text, "busy: its timings will tell little; wait or take another")
-        else:
-            yield Fact("ok", text)
-
-
-def check_tool(ais_infer: str | None) -> Iterator[Fact]:
-    """Tell of the inference tool. It matters only where there is a card."""
-    try:
-        tool = ssd_ascend.inference_tool(ais_infer)
-    except KitError as error:
-        none = Fact("ok", "no inference tool of Ascend's: nothing here needs one")
-        yield Fact("warning", str(error)) if shutil.which("npu-smi") else none
-        return
-    if tool != "ais_bench":
-        yield Fact("ok", tool)
-        return
-    name, reason = f"ais_bench {ssd_ascend.AIS_BENCH}", ssd_ascend.why_no_session()
-    if reason and shutil.which("npu-smi"):
-        remedy = "source CANN's set_env.sh; install aclruntime for this Python"
-        yield Fact("warning", f"{name}: installed, but does not start ({reason})", remedy)
-    else:
-        odd = "" if ssd_ascend.takes_our_names() else ", refuses our file names: --in_process taken"
-        yield Fact("ok", name + odd)
-
-
 def check_data(args: argparse.Namespace) -> Iterator[Fact]:
     """Check that the data set is whole, and that the disk has room for what a run makes of it."""
     if args.data is None and args.annotation is None:
         yield Fact("ok", "data set: none given, so not checked")
         return
-    data = ssd_coco.open_data(args)
+    data = coco.open_data(args)
     yield Fact(
-        "ok", f"{data.annotation}: " + ssd_coco.describe_selection(data.instances, data.selected)
+        "ok", f"{data.annotation}: " + coco.describe_selection(data.instances, data.selected)
     )
     names = [image["file_name"] for image in data.selected]
-    missing = [n for n in names if not ssd_coco.picture_path(data.pictures, n).is_file()]
+    missing = [n for n in names if not coco.image_path(data.image_folder, n).is_file()]
     if missing:
-        told = f"{data.pictures}: {len(missing)} of {len(names)} pictures missing"
-        yield Fact("problem", f"{told} ({first_few(missing, 3)})", "fetch them")
+        shown = f"{data.image_folder}: {len(missing)} of {len(names)} images missing"
+        yield Fact("problem", f"{shown} ({first_few(missing, 3)})", "fetch them")
     else:
-        yield Fact("ok", f"{data.pictures}: all {len(names)} pictures are there")
+        yield Fact("ok", f"{data.image_folder}: all {len(names)} images are there")
     yield from check_disk(args.output, len(names), 1 + len(data.instances["categories"]))
 
 
@@ -212,8 +160,8 @@ def check_disk(folder: Path, images: int, labels: int) -> Iterator[Fact]:
         "in process": inputs["float32"],
         "in process, uint8": inputs["uint8"],
     }
-    told = ", ".join(f"{route} {size / 1e9:.1f}" for route, size in needs.items())
-    text = f"disk: {free / 1e9:.1f} GB free at {folder}; GB needed: {told}"
+    shown = ", ".join(f"{route} {size / 1e9:.1f}" for route, size in needs.items())
+    text = f"disk: {free / 1e9:.1f} GB free at {folder}; GB needed: {shown}"
     fits = [route for route, size in needs.items() if size <= free]
     if "files" in fits:
         yield Fact("ok", text)
@@ -230,11 +178,11 @@ def check_checkpoint(path: Path | None) -> Iterator[Fact]:
         return
     path = path or CHECKPOINT
     try:
-        ssd_r34 = importlib.import_module("ssd_r34")
+        network = importlib.import_module("ssd.network")
     except ImportError:
         yield Fact("warning", f"{path}: not checked, for PyTorch is missing")
         return
-    labels = ssd_r34.load_checkpoint(path).labels
+    labels = network.load_checkpoint(path).labels
     yield Fact("ok", f"{path}: SSD300-ResNet34, {labels} labels")
 
 
@@ -242,8 +190,7 @@ def gather(name: str, check: Callable[[], Iterator[Fact]]) -> list[Fact]:
     """Return a check's facts; whatever it raises is a problem, and the other checks go on."""
     found = []
     try:
-        for fact in check():
-            found.append(fact)
+        found.extend(check())
     except KitError as error:
         found.append(Fact("problem", str(error)))
     except Exception as error:  # a package may be broken in any way
@@ -254,22 +201,16 @@ def gather(name: str, check: Callable[[], Iterator[Fact]]) -> list[Fact]:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    ssd_coco.add_data_arguments(parser)
+    parser = ArgumentParser(description=__doc__)
+    coco.add_data_arguments(parser)
     parser.add_argument(
         "--pth-path", metavar="FILE", type=Path, help=f"checkpoint (default: {CHECKPOINT} if there)"
     )
     parser.add_argument(
         "--output", metavar="DIR", type=Path, default=Path("result"), help="where a run would write"
     )
-    parser.add_argument(
-        "--ais_infer",
-        metavar="PATH",
-        default=os.environ.get("AIS_INFER"),
-        help="ais_infer.py of 2022, if ais_bench is missing",
-    )
+    add_tool_arguments(parser)
+    pythons.add_atc_argument(parser)
     return parser.parse_args(argv)
 
 
@@ -281,9 +222,9 @@ def main(argv: list[str] | None = None) -> int:
         "ONNX Runtime": check_onnxruntime,
         "OpenVINO": check_openvino,
         "PyTorch": check_torch,
-        "CANN": check_toolkit,
+        "CANN": lambda: check_toolkit(args.atc_python),
         "cards": check_cards,
-        "inference tool": lambda: check_tool(args.ais_infer),
+        "inference tool": lambda: check_tool(args.ais_infer, args.tool_python),
         "data set": lambda: check_data(args),
         "checkpoint": lambda: check_checkpoint(args.pth_path),
     }

@@ -3,8 +3,10 @@
 
 Reads `tensor([ID]).bin` files; writes `OUTPUT/DIRNAME/tensor([ID])_0.bin` (ploc) and `_1.bin`
 (plabel), and `OUTPUT/DIRNAME_summary.json` with ais_bench's keys and ours. `.onnx` runs in ONNX
-Runtime or OpenVINO, `.pt` in PyTorch, `.om` on a card. Without --input it times pure inference.
-With --detections the outputs are decoded as they come, and only the detections are written.
+Runtime or OpenVINO, `.pt` in PyTorch, `.om` on a card: there ais_bench or ais_infer.py runs it.
+With --in_process outputs are decoded as they come, and only `OUTPUT/DIRNAME_detections.json` is
+written. Without --input pure inference is timed. What is there of the same run is kept: the same
+command goes on where it was interrupted.
 
 Example:
   python3 ssd_infer.py --model ssd_bs1.onnx --input ssd_bin --output result --output_dirname bs1
@@ -12,124 +14,48 @@ Example:
 
 import argparse
 import sys
+import tempfile
 import time
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from multiprocessing import get_context
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from ssd import coco  # a copied script needs ssd/ beside it
+from ssd.ascend import path_rules
+from ssd.ascend.ais_bench import add_tool_arguments
+from ssd.ascend.om import batch_of
+from ssd.cli import ArgumentParser, KitError, positive, run_main, sizes
+from ssd.engines import add_engine_arguments, check_precision, input_and_labels, open_engine
+from ssd.engines.choice import Choice, choose, find_model
+from ssd.engines.in_process import check_labels, images_of, inputs_of
+from ssd.engines.job import Job, batch_size, run
+from ssd.engines.shards import read_shard
+from ssd.files import locked, write_bytes
+from ssd.tensors import tensor_files
+from ssd.workers import add_workers_argument
 
-import ssd_coco
-from ssd_engines import Engine, add_engine_arguments, input_dtype, open_engine
-from ssd_files import (
-    CHECKPOINT_KEY,
-    OUTPUT_NAMES,
-    KitError,
-    atomic,
-    end_with_parent,
-    first_few,
-    input_layout,
-    num_cpus,
-    run_main,
-    sha256,
-    tensor_files,
-    tensor_id,
-    tensor_stem,
-    write_json,
-)
-from ssd_shares import read_share, run_shares, share_of
-from ssd_stream import AHEAD, Sink, Times, run_files, summarise, time_runs
-
-WRITERS = 2  # threads
-DEFAULT_BATCH = 1  # for models that take any
+DEFAULT_NAME = "%Y_%m_%d-%H_%M_%S"  # of the output folder, as ais_bench has it
+TIMES = {"mean": "mean", "median": "median", "percentile(99%)": "p99"}  # of a summary, shown
 
 
-def write_outputs(stem: Path, outputs: list[np.ndarray], outfmt: str) -> float:
-    """Write one picture's outputs as `stem_0`, `stem_1`; return the seconds it took."""
-    start = time.perf_counter()
-    for path, output in zip(output_files(stem, outfmt), outputs, strict=True):
-        with atomic(path) as temporary, temporary.open("wb") as file:
-            if outfmt == "NPY":
-                np.save(file, output)
-            else:
-                file.write(memoryview(np.ascontiguousarray(output)).cast("B"))
-    return time.perf_counter() - start
-
-
-def stem_of(folder: Path, path: Path) -> Path:
-    """Return where a picture's outputs go, without `_K.bin`: its name ends at the first dot."""
-    return folder / path.name.split(".")[0]
-
-
-def output_files(stem: Path, outfmt: str) -> list[Path]:
-    """Return the output files of one picture."""
-    return [Path(f"{stem}_{k}.{outfmt.lower()}") for k in range(len(OUTPUT_NAMES))]
-
-
-def write_files(
-    engine: Engine, paths: list[Path], size: int, args: argparse.Namespace, folder: Path | None
-) -> tuple[Times, dict[str, float]]:
-    """Run the model over files and write its outputs, if `folder` is given; return both times."""
-    sink = Sink(ThreadPoolExecutor(WRITERS), write_outputs, AHEAD * size)
-
-    def put(path: Path, outputs: list[np.ndarray]) -> None:
-        if folder:
-            sink.put(stem_of(folder, path), outputs, args.outfmt)
-
-    times = run_files(engine, paths, size, args.loop, put)
-    return times, {"write": sum(sink.close())}
-
-
-def decode_job(
-    image: dict[str, Any], outputs: list[np.ndarray], category_ids: np.ndarray
-) -> tuple[np.ndarray | None, float]:
-    """Decode one picture's outputs in a worker; return its result rows and the seconds."""
-    start = time.perf_counter()
-    ploc, plabel = (output.astype(np.float32, copy=False) for output in outputs)
-    return ssd_coco.results(image, ploc, plabel, category_ids), time.perf_counter() - start
-
-
-def write_detections(
-    engine: Engine, paths: list[Path], size: int, args: argparse.Namespace
-) -> tuple[Times, dict[str, float]]:
-    """Run the model over the data set's files, decoding beside it; write only the detections."""
-    data = ssd_coco.open_data(args)
-    category_ids = ssd_coco.category_ids(data.instances)
-    if engine.labels != len(category_ids) + 1:
-        raise KitError(
-            f"{args.model}: tells {engine.labels} labels apart, {data.annotation} has "
-            f"{len(category_ids)} categories; give the annotation file of its training"
-        )
-    path_of = {tensor_id(path): path for path in paths}
-    missing = [image["id"] for image in data.selected if image["id"] not in path_of]
-    if missing:
-        raise KitError(
-            f"{args.input}: no input for {len(missing)} of {len(data.selected)} images "
-            f"({first_few(map(tensor_stem, missing))}); make them with ssd_preprocess.py"
-        )
-    image_of = {image["id"]: image for image in data.selected}
-    paths = share_of([path for path in paths if tensor_id(path) in image_of], size, args.share)
-    context = get_context("spawn")  # an engine's threads bar forking
-    pool = ProcessPoolExecutor(num_cpus(), context, initializer=end_with_parent)
-    sink = Sink(pool, decode_job, AHEAD * size + num_cpus())
-
-    def put(path: Path, outputs: list[np.ndarray]) -> None:
-        sink.put(image_of[tensor_id(path)], outputs, category_ids)
-
-    times = run_files(engine, paths, size, args.loop, put)
-    done = dict(zip(map(tensor_id, paths), sink.close(), strict=True))
-    images = [image for image in data.selected if image["id"] in done]
-    joined = ssd_coco.join_results(args.model, images, [done[i["id"]][0] for i in images])
-    write_json(args.detections, ssd_coco.results_to_json(joined))
-    return times, {"decode": sum(seconds for _, seconds in done.values())}
+def loops(text: str) -> int | None:
+    """Return the number of runs; None for `auto`."""
+    return None if text == "auto" else positive(text)
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--model",
+        "--models",
+        metavar="PATH",
+        type=Path,
+        required=True,
+        help="a model file, or a folder with ssd_bsN models",
     )
-    parser.add_argument("--model", metavar="FILE", type=Path, required=True, help="to run")
+    parser.add_argument(
+        "--variant", default="", metavar="NAME", help="in a folder: run ssd_bsN_NAME"
+    )
     parser.add_argument("--input", metavar="DIR", type=Path, help="folder of input files")
     parser.add_argument("--output", metavar="DIR", type=Path, help="where results go")
     parser.add_argument(
@@ -137,144 +63,188 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--outfmt", choices=("BIN", "NPY"), default="BIN", help="default: BIN")
     parser.add_argument(
-        "--batchsize", metavar="N", type=int, help="default: the model's, 1 where it takes any"
+        "--batchsize",
+        metavar="N",
+        type=sizes,
+        help="default: the model's, 1 where it takes any; with --print_dtype several, as in 1,16",
     )
-    parser.add_argument("--loop", metavar="N", type=int, default=1, help="runs of each batch")
+    parser.add_argument(
+        "--loop",
+        metavar="N",
+        type=loops,
+        default=1,
+        help="runs of each batch (default: 1); auto, without --input: as many as the device needs",
+    )
     parser.add_argument(
         "--warmup_count", metavar="N", type=int, default=1, help="runs before timing (default: 1)"
     )
     parser.add_argument(
         "--device",
         default="0",
-        help="card of a .om, several (0,1) with --detections; cpu or cuda:0 for the others",
+        help="cards of a .om, such as 0 (default) or 0,1; else cpu, cuda:0 or npu:0",
     )
     add_engine_arguments(parser)
+    add_tool_arguments(parser)
     parser.add_argument(
-        "--share",
-        metavar="I/N",
-        type=read_share,
-        default="0/1",
-        help="with --detections: every Nth batch from I on",
-    )
-    parser.add_argument(
-        "--print_dtype", action="store_true", help="print the dtype of the input files; run nothing"
+        "--in_process",
+        action="store_true",
+        help="decode outputs as they come, and write only the detections; needs --data, --output; "
+        "without --input it makes the inputs on the way, from the images",
     )
     parser.add_argument(
         "--detections",
         metavar="FILE",
         type=Path,
-        help="decode in process and write a COCO result file instead of the outputs; needs --data",
+        help="--in_process, and write the detections to FILE as well; --output is its folder then",
     )
-    ssd_coco.add_data_arguments(parser)
+    parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        type=read_shard,
+        default="0/1",
+        help="with --in_process: every Nth batch from I on",
+    )
+    add_workers_argument(parser, "read images and decode, with --in_process")
+    parser.add_argument(
+        "--force", action="store_true", help="replace the results of another run in that folder"
+    )
+    parser.add_argument(
+        "--print_dtype",
+        action="store_true",
+        help="check the models, print the dtype of their input files, and run nothing",
+    )
+    coco.add_data_arguments(parser)
     args = parser.parse_args(argv)
-    if args.loop < 1 or args.warmup_count < 0 or (args.batchsize or 1) < 1:
-        parser.error("--loop and --batchsize must be at least 1, --warmup_count at least 0")
-    if args.detections and not args.input:
-        parser.error("--detections needs --input")
+    if args.detections:
+        args.in_process = True
+        args.output_dirname = args.output_dirname or (None if args.output else args.detections.stem)
+        if not args.output:
+            args.output, args.force = args.detections.parent, True  # FILE names no run to keep
+    if args.warmup_count < 0:
+        parser.error("argument --warmup_count: must be at least 0")
+    if args.in_process and not (args.output or args.print_dtype):
+        parser.error("--in_process needs --output")
     if args.output_dirname and (not args.output or Path(args.output_dirname).is_absolute()):
         parser.error("--output_dirname needs --output and must be relative")
+    if args.loop is None and (args.input or args.in_process) and not args.print_dtype:
+        parser.error("--loop auto is for timing, without --input")
+    if args.batchsize and len(args.batchsize) > 1 and not args.print_dtype:
+        parser.error("--batchsize: one size only, unless --print_dtype is given")
     return args
 
 
-def batch_size(engine: Engine, args: argparse.Namespace) -> int:
-    """Return the batch size: the model's, else --batchsize. Raises KitError if they differ."""
-    if engine.batch and args.batchsize not in (None, engine.batch):
-        raise KitError(
-            f"{args.model}: has batch size {engine.batch}, --batchsize {args.batchsize} was given; "
-            "leave it out or take another model"
-        )
-    return engine.batch or args.batchsize or DEFAULT_BATCH
+def check_models(args: argparse.Namespace, choice: Choice) -> str:
+    """Open each model on its device, and return the dtype that all of them take.
 
-
-def run(engine: Engine, args: argparse.Namespace, folder: Path | None) -> dict[str, Any]:
-    """Do what the command line asks for and return the summary."""
-    size = batch_size(engine, args)
-    if args.input:
-        paths = tensor_files(args.input)
-        if input_layout(paths[0]) != (engine.dtype, engine.shape):
-            found = " ".join(map(str, input_layout(paths[0])))
+    Raises KitError if one is missing or none of the kit's, or fits neither the others nor the data.
+    """
+    data = coco.open_data(args) if args.data or args.annotation else None
+    first = ""
+    for batch in args.batchsize or [None]:
+        path = find_model(args.model, batch or 1, args.variant, choice.engine)
+        if choice.tool:  # opening a model on the card is left to it
+            if choice.tool.rules:
+                is_tools = args.output and not choice.in_process
+                path_rules.check_run(path, [args.output] if is_tools else [], [])
+            its_batch, (dtype, labels) = batch_of(path), input_and_labels(path)
+        else:
+            engine = open_engine(path, args.device, choice.engine, args.precision)
+            its_batch, dtype, labels = engine.batch, engine.dtype, engine.labels
+        batch_size(path, its_batch, batch)
+        if data:
+            check_labels(path, labels, data)
+        if first and dtype != first:
             raise KitError(
-                f"{paths[0]}: {found}, {args.model} takes {engine.dtype} {engine.shape}; "
-                f"make them with ssd_preprocess.py --dtype {engine.dtype}"
+                f"{path} takes {dtype}, the models before it {first}; convert them alike"
             )
-    time_runs(engine, np.zeros((size, *engine.shape), engine.dtype), args.warmup_count)
-    start = time.perf_counter()
-    if not args.input:
-        blank = np.zeros((size, *engine.shape), engine.dtype)
-        times, busy = Times(time_runs(engine, blank, args.loop)[1], 0.0, 0), {}
-    elif args.detections:
-        times, busy = write_detections(engine, paths, size, args)
+        first = dtype
+    return first
+
+
+def new_name(output: Path | None) -> str:
+    """Return a name by date and time that no run in `output` has, even one of the same second."""
+    now = name = time.strftime(DEFAULT_NAME)
+    tries = 0
+    while output and any((output / f"{name}{end}").exists() for end in ("", "_summary.json")):
+        tries += 1
+        name = f"{now}_{tries}"
+    return name
+
+
+def make_job(args: argparse.Namespace, choice: Choice, argv: list[str]) -> Job:
+    """Return what the command line asks for."""
+    batch = args.batchsize[0] if args.batchsize else None
+    has_inputs, known = args.input or args.in_process, args.data or args.annotation
+    data = coco.open_data(args) if has_inputs and known else None
+    if has_inputs and choice.in_process and not data:
+        raise KitError("--in_process: needs the data set of the inputs; give --data DIR")
+    if args.input:
+        inputs = tensor_files(args.input)
+        inputs = inputs_of(data, inputs) if data else inputs
     else:
-        times, busy = write_files(engine, paths, size, args, folder)
-    wall = time.perf_counter() - start
-    images = len(times.runs) * size - times.padded * args.loop
-    infer = sum(times.runs) / 1000
-    return summarise(times.runs, size) | {
-        "batch_size": size,
-        "images": images,
-        "padded": times.padded,
-        "images_per_second": images / wall,
-        "seconds": {"read": times.read, "infer": infer} | busy | {"wall": wall},
-        "engine": engine.name,
-        "provider": engine.provider,
-        "model": str(args.model),
-        "model_sha256": sha256(args.model),
-        CHECKPOINT_KEY: engine.checkpoint,
-        "input_dtype": engine.dtype,
-    }
+        inputs = images_of(data) if args.in_process else []
+    name = args.output_dirname or new_name(args.output)
+    return Job(
+        model=find_model(args.model, batch or 1, args.variant, choice.engine),
+        choice=choice,
+        precision=args.precision,
+        batch=batch,
+        inputs=inputs,
+        from_images=args.in_process and not args.input,
+        data=data,
+        target=args.output / name if args.output else None,
+        loop=args.loop,
+        warmup=args.warmup_count,
+        outfmt=args.outfmt,
+        workers=args.workers,
+        shard=args.shard,
+        script=Path(__file__),
+        argv=argv,
+    )
 
 
-def files_info(paths: list[Path], folder: Path, size: int, outfmt: str) -> dict[str, Any]:
-    """Return ais_bench's map from batch to its input files and output files."""
-    info = {}
-    for i in range(0, len(paths), size):
-        outs = [
-            str(o) for p in paths[i : i + size] for o in output_files(stem_of(folder, p), outfmt)
-        ]
-        info[str(i // size)] = {"infiles": [str(p) for p in paths[i : i + size]], "outfiles": outs}
-    return info
+def run_aside(job: Job) -> dict[str, Any]:
+    """Time a model with the tool in a folder that is gone afterwards; return the summary.
+
+    Raises KitError if there are inputs, whose outputs would be lost.
+    """
+    if job.inputs:
+        raise KitError(f"{job.choice.tool.name} writes outputs; give --output")
+    with tempfile.TemporaryDirectory(prefix="ssd-") as folder:
+        return run(job._replace(target=Path(folder) / "run"), force=False)
+
+
+def report(job: Job, summary: dict[str, Any]) -> None:
+    """Print the figures of a summary."""
+    if job.target:
+        print(f"summary {job.beside('_summary.json')}")
+    times = summary["NPU_compute_time"]
+    shown = [f"{times[key]:.2f} {name}" for key, name in TIMES.items() if key in times]
+    print(f"batch {summary['batch_size']}: ms {', '.join(shown)} of {times.get('count', '?')} runs")
+    print(f"throughput {summary['throughput']:.3f} images/s in the engine")
+    print(f"wall clock {summary['images_per_second']:.3f} images/s, {summary['images']} images")
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.model.is_dir() and args.precision == "int8" and not args.variant:
+        args.variant = "int8"
+    tool = args.ais_infer, args.in_process, args.tool_python
+    choice = choose(args.model, args.engine, args.device, *tool)
+    check_precision(choice.engine, args.precision)  # the tool on a card would not
+    if choice.tool and choice.tool.rules:
+        path_rules.close_to_others()
     if args.print_dtype:
-        print(input_dtype(args.model))
+        print(check_models(args, choice))
         return
-    name = args.output_dirname or time.strftime("%Y_%m_%d-%H_%M_%S")
-    if "," in args.device:
-        if not args.detections:
-            raise KitError(
-                f"--device {args.device}: several cards need --detections (or ais_bench)"
-            )
-        own = sys.argv[1:] if argv is None else argv
-        images = [image["id"] for image in ssd_coco.open_data(args).selected]
-        devices = args.device.split(",")
-        summary = run_shares(Path(__file__), own, devices, args.detections, images)
-        report(args, name, summary)
+    job = make_job(args, choice, sys.argv[1:] if argv is None else argv)
+    if choice.tool and not args.output:
+        report(job, run_aside(job))
         return
-    engine = open_engine(args.model, args.device, args.engine, args.precision)
-    print(f"engine {engine.name}, {engine.provider}; input {engine.dtype} {engine.shape}")
-    summary = run(engine, args, args.output / name if args.output else None)
-    report(args, name, summary)
-
-
-def report(args: argparse.Namespace, name: str, summary: dict[str, Any]) -> None:
-    """Write the summary if there is an --output, and print its figures."""
-    if args.output:
-        folder = args.output / name
-        paths = tensor_files(args.input) if args.input and not args.detections else []
-        info = files_info(paths, folder, summary["batch_size"], args.outfmt)
-        target = args.output / f"{name}_summary.json"
-        options = {key: str(value) for key, value in vars(args).items()}
-        write_json(target, {"filesinfo": info, "args": options} | summary)
-        print(f"summary {target}")
-    times = summary["NPU_compute_time"]
-    print(
-        f"batch {summary['batch_size']}: {times['mean']:.2f} ms mean, "
-        f"{times['median']:.2f} median, {times['percentile(99%)']:.2f} p99 of {times['count']} runs"
-    )
-    print(f"throughput {summary['throughput']:.3f} images/s in the engine")
-    print(f"wall clock {summary['images_per_second']:.3f} images/s, {summary['images']} images")
+    with locked(args.output) if args.output else nullcontext():
+        report(job, run(job, args.force))
+    if args.detections and args.shard == (0, 1):  # else the run that asked for shards writes them
+        write_bytes(args.detections, job.beside("_detections.json").read_bytes())
 
 
 if __name__ == "__main__":

@@ -1,237 +1,223 @@
 #!/usr/bin/env python3
-"""Compare the rungs of an accuracy ladder, and name the one where the mAP falls.
+"""Compare the rungs of an accuracy ladder, and name each one where the mAP falls.
 
-The driver test/ssd_accuracy_ladder.sh runs the same pictures through each rung (the checkpoint,
+The driver test/ssd_accuracy_ladder.sh runs the same images through each rung (the checkpoint,
 ONNX, INT8, ...) and asks this script, with its output folder RESULT:
-  compare  a rung with the one above it: reads RUNG/tensor([ID])_K.bin and RUNG_detections.json of
-           both; writes RUNG_against.json
-  table    all rungs: reads those, RUNG_result.json and RUNG_summary.json; prints the table, writes
-           ladder.json and ladder.md; exit status 3 if a rung loses more than --tolerance
-  layers   the rung that lost with the one above it: reads ladder.json and both models; prints where
-           the layers' cosine falls, writes layers.json
+  plan     check the data set, the models and RESULT; remove what no rung needs any more; write
+           rungs.json; print a line `RUNG<tab>DTYPE<tab>MODEL` for each rung that can be run
+  compare  a rung with the one above it: read RUNG/tensor([ID])_K.bin and RUNG_detections.json of
+           both; write RUNG_against.json; remove the outputs of the one above
+  table    all rungs: read rungs.json, RUNG_against.json, RUNG_result.json and RUNG_summary.json;
+           print the table, write ladder.json and ladder.md; exit status 3 if a rung loses
+  layers   the first rung that lost mAP to the one above it: read ladder.json and both models; print
+           where the layers' cosine falls, write layers.json
 
 Example:
-  python3 ssd_ladder.py table ladder --rungs pytorch,float32
+  python3 ssd_ladder.py table ladder
 """
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import ssd_coco
-import ssd_table
-from ssd_files import read_json, run_main, write_bytes, write_json
-from ssd_layers import LayerDifference, compare_layers
-from ssd_preprocess import resize
-from ssd_rungs import RUNGS, SAME_IOU, compare_outputs, judge, make_row, points, share_found
+from ssd import coco, detections  # a copied script needs ssd/ beside it
+from ssd.agreement import compare_outputs, match_rate
+from ssd.ascend.ais_bench import add_tool_arguments
+from ssd.cli import ArgumentParser, KitError, fraction, note, positive, run_main
+from ssd.engines import check_same_checkpoint, input_and_labels
+from ssd.engines.in_process import check_labels
+from ssd.files import locked, read_json, write_bytes, write_json
+from ssd.images import resize
+from ssd.ladder.layers import compare_layers, describe_layers
+from ssd.ladder.plan import (
+    Plan,
+    begin,
+    clear_outputs,
+    is_compared,
+    pair_of,
+    read_plan,
+    run_again,
+)
+from ssd.ladder.rungs import CHECKPOINT, RUNGS, find_rungs
+from ssd.ladder.table import GOAL, as_page, as_text, make_ladder
 
 TOLERANCE = 0.5  # points of mAP
 LOST = 3  # exit status
-FALL = 1e-5  # of a layer's cosine; engines in float32 differ by 1e-9
-LAYER_PICTURES = 4
-LAYERS_SHOWN = 8
-COLUMNS = {  # of the table: title, width, and how a row's value is shown
-    "rung": ("rung", -8, str),
-    "engine": ("engine", -12, lambda value: value.split()[0][:12]),
-    "map": ("mAP", 7, lambda value: f"{100 * value:.3f}"),
-    "ap50": ("AP50", 7, lambda value: f"{100 * value:.3f}"),
-    "change": ("change", 8, lambda value: f"{value:+.3f}"),
-    "max_abs": ("largest", 7, lambda value: f"{value:.1e}"),
-    "mean_abs": ("mean", 7, lambda value: f"{value:.1e}"),
-    "cosine": ("cosine", 8, lambda value: f"{value:.6f}"),
-    "matched": ("same", 5, lambda value: f"{100 * value:.1f}"),
-}
-GAP = " "  # between columns: two would not fit 80
-LEGEND = (
-    "mAP, AP50 in %. Against the rung above: change in points of mAP; largest and\n"
-    "mean difference and cosine of the raw outputs; same: % of its detections that\n"
-    f"are there again, with an IoU of {SAME_IOU} and the same label."
-)
+LAYER_IMAGES = 4
+
+
+def plan(args: argparse.Namespace) -> None:
+    """Check everything that the ladder needs, only then take up a former one, write the plan."""
+    data = coco.open_data(args)
+    coco.check_scorable(data.instances, data.annotation)
+    if not data.image_folder.is_dir():
+        raise KitError(f"{data.image_folder}: no such image folder; fetch the images or correct it")
+    models, missing = find_rungs(
+        args.models, args.pth_path, args.ais_infer, args.device, args.tool_python
+    )
+    ways = "; ".join(f"{rung}: {way}" for rung, way in missing.items())
+    if not models:
+        raise KitError(f"{args.models}: no rung can be run; make one ({ways})")
+    if len(models) == 1 and args.goal is None:
+        raise KitError(
+            f"{args.models}: only {', '.join(models)} can be run, so there is nothing to compare; "
+            f"give --goal, or another rung ({ways})"
+        )
+    check_same_checkpoint(models.values(), "make them from one, or leave PyTorch out (--pth_path=)")
+    dtypes = {}
+    for rung, model in models.items():
+        dtypes[rung], labels = input_and_labels(model)
+        check_labels(model, labels, data)
+    names = {rung: str(model) for rung, model in models.items()}
+    with locked(args.folder):
+        begin(args.folder, Plan(names, missing, args.tolerance, args.goal))
+    count = len(data.selected[: args.limit])
+    note(f"{args.folder}: {count} images through {', '.join(names)}")
+    for rung, model in names.items():
+        print(rung, dtypes[rung], model, sep="\t")
 
 
 def compare(args: argparse.Namespace) -> None:
-    """Compare a rung with the one above it and write what was found."""
-    data = ssd_coco.open_data(args)
-    folder, labels = args.folder, 1 + len(data.instances["categories"])
+    """Compare a rung with the one above it and write what was found, unless that is there.
+
+    Raises KitError if outputs are missing; the same ladder then makes them again.
+    """
+    folder, above, below = args.folder, args.above, args.below
+    path = folder / f"{below}_against.json"
+    if is_compared(folder, above, below):
+        note(f"{path}: kept, it is of the same outputs")
+    else:
+        try:
+            against = look_closely(folder, above, below, coco.open_data(args))
+        except KitError:
+            with suppress(KitError):  # there may be no plan
+                run_again(folder, read_plan(folder).models)
+            raise
+        write_json(path, against, indent=2)
+    clear_outputs(folder, [above])
+    cosine = read_json(path)["raw"]["all"]["cosine"]
+    print(f"{below} against {above}: cosine of raw outputs {cosine:.6f}")
+
+
+def look_closely(folder: Path, above: str, below: str, data: coco.DataSet) -> dict[str, Any]:
+    """Return how a rung's outputs and detections differ from those of the rung above it."""
+    labels = 1 + len(data.instances["categories"])
     image_ids = [image["id"] for image in data.selected]
-    raw = compare_outputs(folder / args.above, folder / args.below, image_ids, labels)
-    paths = [folder / f"{rung}_detections.json" for rung in (args.above, args.below)]
-    rows = [ssd_coco.results_from_json(path) for path in paths]
-    against = {
-        "above": args.above,
+    raw = compare_outputs(folder / above, folder / below, image_ids, labels)
+    found = [detections.from_json(folder / f"{rung}_detections.json") for rung in (above, below)]
+    return {
+        "above": above,
         "images": len(image_ids),
         "raw": raw,
-        "detections_above": len(rows[0]),
-        "matched": share_found(*rows),
-        "matched_any_label": share_found(*rows, any_label=True),
+        "detections_above": len(found[0]),
+        "match_rate": match_rate(*found),
+        "match_rate_any_label": match_rate(*found, any_label=True),
+        "made_from": pair_of(folder, above, below),
     }
-    write_json(folder / f"{args.below}_against.json", against, indent=2)
-    print(f"{args.below} against {args.above}: cosine of raw outputs {raw['all']['cosine']:.6f}")
-
-
-def told(ladder: dict[str, Any]) -> list[str]:
-    """Return the facts below the table and, last, the result."""
-    rows = ladder["rungs"]
-    lines = [
-        f"{row['rung']}: {row['engine']}, {row['provider']}; {row['precision']}; "
-        f"{Path(row['model']).name}"
-        for row in rows
-    ]
-    lines += [f"{rung}: not there; {make}" for rung, make in ladder["missing"].items()]
-    lines.append(f"Scored: {rows[0]['scored']}")
-    if len(rows) == 1:
-        lines.append(f"Only one rung, {rows[0]['rung']}: there is none to compare it with")
-    if ladder["lost"]:
-        change = next(row["change"] for row in rows if row["rung"] == ladder["lost"])
-        lines.append(f"Look at {ladder['look']}")
-        lines.append(
-            f"{ladder['lost']} loses {-change:.3f} points of mAP to {ladder['above']}, "
-            f"more than {ladder['tolerance']:g}"
-        )
-    elif len(rows) > 1 or ladder["goal"] is not None:
-        lines.append(f"No rung loses more than {ladder['tolerance']:g} points of mAP")
-    return lines
 
 
 def table(args: argparse.Namespace) -> int:
     """Gather the rungs into the ladder; return LOST if one loses."""
-    rows: list[dict[str, Any]] = []
-    for rung in args.rungs:
-        rows.append(make_row(args.folder, rung, rows[-1] if rows else None))
-    if args.goal is not None:
-        rows[0]["change"] = points(rows[0]["map"], args.goal)
-    reasons = dict(args.missing)
-    missing = {r: reasons.get(r, RUNGS[r].make) for r in RUNGS if r not in args.rungs}
-    ladder = {"rungs": rows, "missing": missing, "goal": args.goal, "tolerance": args.tolerance}
-    ladder |= judge(rows, args.tolerance)
-    lines = ssd_table.cells(COLUMNS, rows)
-    page = ["# SSD-ResNet34 accuracy ladder", "", *ssd_table.as_markdown(lines), ""]
-    page += [LEGEND, "", *(f"- {line}" for line in told(ladder)), ""]
+    ladder = make_ladder(args.folder, read_plan(args.folder))
     write_json(args.folder / "ladder.json", ladder, indent=2)
-    write_bytes(args.folder / "ladder.md", "\n".join(page).encode())
+    write_bytes(args.folder / "ladder.md", as_page(ladder).encode())
+    clear_outputs(args.folder, [row["rung"] for row in ladder["rungs"]])
     print(f"{args.folder}: ladder.json, ladder.md")
-    print("\n".join([ssd_table.as_text(COLUMNS, lines, GAP), LEGEND, *told(ladder)]))
-    return LOST if ladder["lost"] else 0
-
-
-def falls(found: list[LayerDifference]) -> list[LayerDifference]:
-    """Return the layers whose cosine is FALL or more below what they read, or no number.
-
-    The first of them in graph order comes first, then the others, those that fall most first.
-    """
-    fallen = [one for one in found if not one.before - one.cosine < FALL]
-    return fallen[:1] + sorted(fallen[1:], key=lambda one: one.cosine - one.before)
+    print(as_text(ladder))
+    return LOST if ladder["losses"] else 0
 
 
 def layers(args: argparse.Namespace) -> None:
-    """Compare the layers of the rung that lost with those of the one above it."""
+    """Compare the layers of the first rung that lost to another with those of that one."""
     ladder = read_json(args.folder / "ladder.json")
     models = {row["rung"]: Path(row["model"]) for row in ladder["rungs"]}
-    lost, above = ladder["lost"], ladder.get("above")
-    if above not in models:
-        reason = f"{lost} has no rung above it" if lost else "no rung lost"
+    loss = next((loss for loss in ladder["losses"] if loss["above"] != GOAL), None)
+    if loss is None:
+        reason = "only the first rung lost, to the goal" if ladder["losses"] else "no rung lost"
         print(f"Layers not compared: {reason}")
         return
-    if models[lost].suffix == ".om":
-        print(f"Layers not compared: those of {models[lost]} cannot be read (an .om is compiled)")
+    above, below = models[loss["above"]], models[loss["rung"]]
+    if below.suffix == ".om":
+        print(f"Layers not compared: those of {below} cannot be read (an .om is compiled)")
         return
-    data = ssd_coco.open_data(args)
-    names = [image["file_name"] for image in data.selected[: args.pictures]]
-    pictures = [resize(ssd_coco.picture_path(data.pictures, name)) for name in names]
-    found = compare_layers(models[above], models[lost], pictures)
-    write_json(args.folder / "layers.json", [one._asdict() for one in found], indent=2)
-    print(f"{args.folder}: layers.json, {len(found)} layers of {lost} against {above}")
-    print("\n".join(told_layers(found, lost)))
-
-
-def told_layers(found: list[LayerDifference], lost: str) -> list[str]:
-    """Return the table of the layers where the cosine falls and, last, the result.
-
-    The first one that falls comes first, then those that fall most.
-    """
-    fallen = falls(found)
-    if not fallen:
-        worst = min(found, key=lambda one: one.cosine)
-        return [
-            f"No layer's cosine falls by {FALL} or more (the lowest is {worst.cosine:.6f}, at "
-            f"{worst.name}): on the same pictures the models agree, so look at the input files "
-            f"of {lost}"
-        ]
-    lines = ["  cosine    before  largest     mean  layer"]
-    lines += [
-        f"{one.cosine:8.6f}  {one.before:8.6f}  {one.max_abs:7.1e}  {one.mean_abs:7.1e}  {one.name}"
-        for one in fallen[:LAYERS_SHOWN]
-    ]
-    if len(fallen) > LAYERS_SHOWN:
-        lines.append(f"and {len(fallen) - LAYERS_SHOWN} more that fall by {FALL} or more")
-    first = fallen[0]
-    return [*lines, f"The cosine first falls at {first.name} ({first.op})"]
-
-
-def read_missing(text: str) -> tuple[str, str]:
-    """Return RUNG and REASON of `RUNG=REASON`. Raises ValueError if it is not that."""
-    rung, reason = text.split("=", 1)
-    if rung not in RUNGS:
-        raise ValueError
-    return rung, reason
-
-
-def read_rungs(text: str) -> list[str]:
-    """Return the rungs of a list such as pytorch,float32, from the top. Raises ValueError."""
-    named = text.split(",")
-    if not set(named) <= set(RUNGS):
-        raise ValueError
-    return [rung for rung in RUNGS if rung in named]
-
-
-def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    data = coco.open_data(args)
+    names = [image["file_name"] for image in data.selected[: args.limit]]
+    images = [resize(coco.image_path(data.image_folder, name)) for name in names]
+    found = compare_layers(above, below, images)
+    write_json(args.folder / "layers.json", [layer._asdict() for layer in found], indent=2)
+    print(
+        f"{args.folder}: layers.json, {len(found)} layers of {loss['rung']} against {loss['above']}"
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    one = commands.add_parser("compare", help="compare a rung with the one above it")
-    two = commands.add_parser("table", help="print the table and name the rung that loses")
-    three = commands.add_parser("layers", help="compare the layers of the rung that lost")
-    for command in (one, two, three):
-        command.add_argument("folder", metavar="RESULT", type=Path, help="the ladder's folder")
-    for name in ("above", "below"):
-        one.add_argument(name, choices=RUNGS, help=f"the rung {name}")
-    for command in (one, three):
-        ssd_coco.add_data_arguments(command)
-    two.add_argument(
-        "--rungs", metavar="RUNG,RUNG", type=read_rungs, required=True, help="those that ran"
+    print("\n".join(describe_layers(found, loss["rung"])))
+
+
+def points(text: str) -> float:
+    """Return points of mAP, 0 to 100: the type of --tolerance."""
+    value = float(text)
+    if not 0 <= value <= 100:
+        raise argparse.ArgumentTypeError(f"{text}: must be from 0 to 100")
+    return value
+
+
+def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", metavar="N", type=positive, help="how many images will be run")
+    parser.add_argument(
+        "--models", metavar="DIR", type=Path, default=Path("."), help="folder of the models"
     )
-    two.add_argument(
-        "--missing",
-        metavar="RUNG=REASON",
-        type=read_missing,
-        action="append",
-        default=[],
-        help="why a rung did not run",
+    parser.add_argument(
+        "--pth-path",
+        metavar="FILE",
+        default=CHECKPOINT,
+        help=f"checkpoint; empty leaves PyTorch out (default: {CHECKPOINT}, if it is there)",
     )
-    two.add_argument(
+    parser.add_argument("--device", metavar="N", type=int, default=0, help="card of the om")
+    add_tool_arguments(parser)
+    parser.add_argument(
         "--tolerance",
         metavar="POINTS",
-        type=float,
+        type=points,
         default=TOLERANCE,
         help=f"of mAP that a rung may lose (default: {TOLERANCE})",
     )
-    two.add_argument(
-        "--goal", metavar="MAP", type=float, help="what the first rung is held against"
+    parser.add_argument(
+        "--goal", metavar="MAP", type=fraction, help="0 to 1: what the first rung is held against"
     )
-    three.add_argument(
-        "--pictures",
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = ArgumentParser(description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parsers = {
+        name: commands.add_parser(name, help=text)
+        for name, text in (
+            ("plan", "check what the ladder needs and choose its rungs"),
+            ("compare", "compare a rung with the one above it"),
+            ("table", "print the table and name each rung that loses"),
+            ("layers", "compare the layers of the first rung that lost"),
+        )
+    }
+    for name, command in parsers.items():
+        command.add_argument("folder", metavar="RESULT", type=Path, help="the ladder's folder")
+        if name != "table":
+            coco.add_data_arguments(command)
+    for name in ("above", "below"):
+        parsers["compare"].add_argument(name, choices=RUNGS, help=f"the rung {name}")
+    add_plan_arguments(parsers["plan"])
+    parsers["layers"].add_argument(
+        "--limit",
         metavar="N",
-        type=int,
-        default=LAYER_PICTURES,
-        help=f"how many (default: {LAYER_PICTURES})",
+        type=positive,
+        default=LAYER_IMAGES,
+        help=f"how many images (default: {LAYER_IMAGES})",
     )
     return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> int | None:
     args = parse_args(argv)
-    return {"compare": compare, "table": table, "layers": layers}[args.command](args)
+    commands = {"plan": plan, "compare": compare, "table": table, "layers": layers}
+    return commands[args.command](args)
 
 
 if __name__ == "__main__":

@@ -4,27 +4,33 @@
 Reads an ONNX file of ssd_pth2onnx.py (float32 input); writes OM, OM.json (sources, flags, chip,
 input dtype and layout: the evaluation reads it) and, with --aipp, the AIPP config. An OM that is
 there and was made from and with the same is kept. atc runs in a scratch folder, as it drops files
-where it runs. If it fails, its log stays beside OM.
+where it runs. Its output goes to OM's stem with .atc.log, which stays if it fails.
 
 Example:
   python3 ssd_onnx2om.py --onnx-path ssd_bs1.onnx --om-path ssd_bs1.om --bs 1
 """
 
 import argparse
+import glob
 import os
-import re
 import shlex
 import shutil
 import signal
 import subprocess
 import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import ssd_ascend
-from ssd_boxes import INPUT_SIZE
-from ssd_files import KitError, run_main, sha256, write_bytes, write_json
+from ssd.ascend import advice, npu_smi, pythons, toolkit  # a copied script needs ssd/ beside it
+from ssd.ascend.calibration import calibration_data
+from ssd.ascend.om import aipp_config, read_sidecar, sidecar_path
+from ssd.boxes import SSD300
+from ssd.cli import ArgumentParser, KitError, note, run_main, working
+from ssd.files import scratch_folder, sha256, write_bytes, write_json
+from ssd.onnx_graph import facts_of
+from ssd.workers import run_processes
 
 INPUT_NAME = "image"
 KIT_FLAGS = {  # set here, so not to be given in --atc_args; and the option to use
@@ -41,7 +47,7 @@ KIT_FLAGS = {  # set here, so not to be given in --atc_args; and the option to u
     "compression_optimize_conf": "--int8",
     "auto_tune_mode": "AOE: newer CANN discarded it",
 }
-FACE_FLAGS = {  # would make a model of other inputs or outputs than the note beside it tells
+SIGNATURE_FLAGS = {  # would give the model other inputs or outputs than its sidecar says
     "dynamic_dims",
     "dynamic_image_size",
     "input_fp16_nodes",
@@ -51,7 +57,7 @@ FACE_FLAGS = {  # would make a model of other inputs or outputs than the note be
     "out_nodes",
 }
 SCRATCH_FLAGS = ("--output", "--op_compiler_cache_dir")  # differ from run to run
-EXCLUSIVE = {  # an option of ours, and flags of atc that it excludes
+EXCLUSIVE = {  # an option of this script, and flags of atc that it excludes
     "precision_mode_v2": {"precision_mode"},
     "int8": {"op_precision_mode"},
 }
@@ -83,9 +89,9 @@ def check_options(args: argparse.Namespace) -> None:
     extra = flag_names(args.atc_args)
     for name in sorted(extra & KIT_FLAGS.keys()):
         raise KitError(f"--atc_args: --{name} is set by this kit; use {KIT_FLAGS[name]}")
-    for name in sorted(extra & FACE_FLAGS):
-        told = "changes the model's inputs or outputs, which the evaluation must know; leave it out"
-        raise KitError(f"--atc_args: --{name} {told}")
+    for name in sorted(extra & SIGNATURE_FLAGS):
+        why = "changes the model's inputs or outputs, which the evaluation must know; leave it out"
+        raise KitError(f"--atc_args: --{name} {why}")
     for option, flags in EXCLUSIVE.items():
         for name in sorted(flags & extra):
             if getattr(args, option):
@@ -107,7 +113,7 @@ def atc_command(args: argparse.Namespace, soc: str, output: Path, aipp: Path) ->
         f"--model={args.onnx_path.absolute()}",
         f"--output={output}",
         "--input_format=NCHW",
-        f"--input_shape={INPUT_NAME}:{batch},3,{INPUT_SIZE},{INPUT_SIZE}",
+        f"--input_shape={INPUT_NAME}:{batch},3,{SSD300.input_size},{SSD300.input_size}",
         "--log=error",
         f"--soc_version={soc}",
     ]
@@ -127,20 +133,8 @@ def atc_command(args: argparse.Namespace, soc: str, output: Path, aipp: Path) ->
     return command + args.atc_args
 
 
-def calibration_data(config: Path) -> Path:
-    """Return the data file that a calibration config names. Raises KitError if there is none."""
-    remedy = "make both with ssd_quantize.py --ascend-calibration"
-    if not config.is_file():
-        raise KitError(f"{config}: no such calibration config; {remedy}")
-    match = re.search(r"input_data_dir:\s*(.+)", config.read_text())
-    if not match or not Path(match[1].strip()).is_file():
-        named = match[1].strip() if match else "no input_data_dir"
-        raise KitError(f"{config}: names no calibration data that is there ({named}); {remedy}")
-    return Path(match[1].strip())
-
-
 def noted_flags(command: list[str]) -> list[str]:
-    """Return atc's flags, but for scratch folders; for a file its SHA-256 stands, not its path."""
+    """Return atc's flags, but for scratch folders; a file stands there as its SHA-256."""
     flags = []
     for word in command[1:]:
         name, _, value = word.partition("=")
@@ -150,21 +144,23 @@ def noted_flags(command: list[str]) -> list[str]:
     return flags
 
 
-def note(args: argparse.Namespace, soc: str, command: list[str]) -> dict[str, Any]:
+def sidecar(args: argparse.Namespace, soc: str, command: list[str]) -> dict[str, Any]:
     """Return what OM.json says of the .om to be made, but for its SHA-256."""
     names = ("aipp", "output_fp16", "dynamic_batch", "int8")
     modes = [name for name in names if getattr(args, name)]
     if args.precision_mode_v2:
         modes.append(args.precision_mode_v2)
     sizes = [int(size) for size in (args.dynamic_batch or "").split(",") if size]
-    calibration = {"calibration_sha256": sha256(calibration_data(args.int8))} if args.int8 else {}
-    return calibration | {
+    found = facts_of(args.onnx_path)
+    if args.int8:
+        found["calibration_sha256"] = sha256(calibration_data(args.int8))
+    return found | {
         "onnx": args.onnx_path.name,
         "onnx_sha256": sha256(args.onnx_path),
         "flags": noted_flags(command),
         "mode": " ".join(modes) or "plain",
         "soc_version": soc,
-        "cann": ssd_ascend.toolkit_version(),
+        "cann": toolkit.toolkit_version(),
         "input_dtype": "uint8" if args.aipp else "float32",
         "input_layout": "NHWC" if args.aipp else "NCHW",
         "output_dtype": "float16" if args.output_fp16 else "float32",
@@ -172,19 +168,17 @@ def note(args: argparse.Namespace, soc: str, command: list[str]) -> dict[str, An
     }
 
 
-def is_made(om: Path, told: dict[str, Any]) -> bool:
-    """Tell whether the .om is there already, whole, and made from and with the same."""
+def is_made(om: Path, made_from: dict[str, Any]) -> bool:
+    """Return whether the .om is there already, whole, and made from and with the same."""
     try:
-        found = ssd_ascend.read_sidecar(om)
-    except (KitError, OSError):  # a broken note, or that of another .om
+        found = read_sidecar(om)
+    except (KitError, OSError):  # a broken sidecar, or that of another .om
         return False
-    return all(found.get(key, "not noted") == value for key, value in told.items())
+    return all(found.get(key, "not noted") == value for key, value in made_from.items())
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("--onnx-path", metavar="FILE", type=Path, required=True, help="ONNX file")
     parser.add_argument("--om-path", metavar="FILE", type=Path, required=True, help="to write")
     parser.add_argument("--bs", metavar="N", type=int, default=1, help="its batch size")
@@ -192,7 +186,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--soc_version", default="auto", help="chip, such as Ascend310P3 (default: ask npu-smi)"
     )
     parser.add_argument(
-        "--aipp", action="store_true", help="normalise on the card: the model takes uint8 NHWC"
+        "--aipp", action="store_true", help="normalize on the card: the model takes uint8 NHWC"
     )
     parser.add_argument(
         "--output_fp16", action="store_true", help="float16 outputs, half the bytes"
@@ -210,6 +204,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         help="calibrate to INT8 with this file of ssd_quantize.py --ascend-calibration",
     )
+    pythons.add_atc_argument(parser)
     parser.add_argument("--cache", metavar="DIR", type=Path, help="keep compiled kernels here")
     args = parser.parse_args(argv)
     if args.om_path.suffix != ".om":
@@ -217,46 +212,77 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
+def run_atc(command: list[str], env: dict[str, str], scratch: Path, log: Path) -> int:
+    """Run atc in a scratch folder, with its output in `log`; return its status, -N for signal N."""
+    if pythons.has_operator_compiler(env):
+        python, faults, remedy = pythons.atc_faults(env)
+        if faults:
+            note(f"atc's Python, {python}: {'; '.join(faults)}; {remedy}")
+    # a line for each flag, to read and to paste
+    print(" \\\n    ".join(map(shlex.quote, command)), flush=True)
+    settings = {"cwd": scratch, "env": env, "stderr": subprocess.STDOUT}
+    with log.open("wb") as file, working("atc"):
+        (status,) = run_processes([command], stdout=file, **settings)
+    return status
+
+
+def failed(om: Path, status: int, log: Path) -> int:
+    """Print why atc made no .om, and return the exit status for it: atc's, as a shell has it."""
+    reason = advice.explain(log.read_text(errors="replace"))
+    if status < 0:
+        reason = f"killed by {signal.Signals(-status).name}; {reason}"
+    print(f"{Path(__file__).name}: error: {om}: atc failed: {reason} ({log})", file=sys.stderr)
+    return 128 - status if status < 0 else status or 1
+
+
+@contextmanager
+def scratch_beside(path: Path) -> Iterator[Path]:
+    """Give a folder beside a file, from where other files can be moved there; remove it after.
+
+    Raises KitError if the system refuses it.
+    """
+    with ExitStack() as stack:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            folder = stack.enter_context(scratch_folder(path.parent.absolute(), ".atc-"))
+        except OSError as error:
+            reason = error.strerror
+            raise KitError(f"{path}: cannot write: {reason}; give another --om-path") from None
+        yield folder
+
+
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     check_options(args)
     if not args.onnx_path.is_file():
         raise KitError(f"{args.onnx_path}: no such file; make it with ssd_pth2onnx.py")
-    if not shutil.which("atc"):
+    env = pythons.atc_environment(args.atc_python)
+    if not shutil.which("atc", path=env["PATH"]):
         raise KitError("atc: not on PATH; install CANN's toolkit and source its set_env.sh")
-    soc = ssd_ascend.soc_version() if args.soc_version == "auto" else args.soc_version
-    folder = args.om_path.parent
-    folder.mkdir(parents=True, exist_ok=True)
+    soc = npu_smi.soc_version() if args.soc_version == "auto" else args.soc_version
     aipp = args.om_path.with_name(f"{args.om_path.stem}.aipp.cfg")
     log = args.om_path.with_name(f"{args.om_path.stem}.atc.log")
-    if args.aipp:
-        write_bytes(aipp, ssd_ascend.aipp_config().encode())
-    with tempfile.TemporaryDirectory(prefix=".atc-", dir=folder.absolute()) as scratch:
-        output = Path(scratch) / args.om_path.stem
+    with scratch_beside(args.om_path) as scratch:
+        if args.aipp:
+            write_bytes(aipp, aipp_config().encode())
+        output = scratch / args.om_path.stem
         command = atc_command(args, soc, output, aipp)
-        told = note(args, soc, command)
-        if is_made(args.om_path, told):
+        made_from = sidecar(args, soc, command)
+        if is_made(args.om_path, made_from):
             print(f"{args.om_path}: kept, made from the same file with the same flags")
             return 0
-        print(" \\\n    ".join(map(shlex.quote, command)))  # a line a flag, to read and to paste
-        done = subprocess.run(command, cwd=scratch, capture_output=True, text=True, check=False)
-        made = output.with_suffix(".om")
-        if done.returncode or not made.is_file():
-            write_bytes(log, (done.stdout + done.stderr).encode())
-            status = done.returncode if done.returncode > 0 else 128 - done.returncode
-            reason = ssd_ascend.explain(done.stdout + done.stderr)
-            if done.returncode < 0:
-                reason = f"killed by {signal.Signals(-done.returncode).name}; {reason}"
-            name = Path(__file__).name
-            print(f"{name}: error: {args.om_path}: atc failed: {reason} ({log})", file=sys.stderr)
-            return status if done.returncode else 1
+        status = run_atc(command, env, scratch, log)
+        # atc may add the system to the name of a model of dynamic shapes: NAME_linux_x86_64.om
+        made = next(iter(sorted(scratch.glob(f"{glob.escape(args.om_path.stem)}*.om"))), None)
+        if status or not made:
+            return failed(args.om_path, status, log)
         made.chmod(made.stat().st_mode & ~OTHERS_WRITE)
-        # the note first: should the .om then not come, the note is of another and gets refused
-        told = {"om_sha256": sha256(made)} | told
-        write_json(ssd_ascend.sidecar_path(args.om_path), told, indent=2)
+        # the sidecar first: should the .om then not come, it is of another and gets refused
+        digest = sha256(made)
+        write_json(sidecar_path(args.om_path), {"om_sha256": digest} | made_from, indent=2)
         os.replace(made, args.om_path)
     log.unlink(missing_ok=True)
-    print(f"{args.om_path}: {soc}, SHA-256 {sha256(args.om_path)}")
+    print(f"{args.om_path}: {soc}, SHA-256 {digest}")
     return 0
 
 

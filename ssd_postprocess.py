@@ -2,105 +2,193 @@
 """Decode the network's output files into detections and score them with COCO's protocol.
 
 Reads `tensor([ID])_0.bin` (ploc) and `tensor([ID])_1.bin` (plabel) of every image, float32 or
-float16, .bin or .npy; writes the scores (--output) and the detections in COCO's result
-form (--detections); prints COCO's 12 numbers and an MLPerf log.
+float16, .bin or .npy; writes the scores (--output), MLPerf's log beside them, and the detections in
+COCO's result form (--detections); prints COCO's 12 numbers. What was scored of the same outputs and
+annotations is kept. Where ssd_infer.py decoded in process, or outputs were removed once they were
+scored, the detections take the outputs' place.
 
 Example:
   python3 ssd_postprocess.py --data DATA/coco --bin-input result/bs1
 """
 
 import argparse
+import logging
 import time
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from tqdm import tqdm
-
-import ssd_coco
-import ssd_score
-from ssd_files import (
+from ssd import __version__, coco, coco_eval, detections  # a copied script needs ssd/ beside it
+from ssd.annotation_checks import find_warnings
+from ssd.cli import (
+    ArgumentParser,
     KitError,
-    end_with_parent,
     first_few,
-    num_cpus,
-    output_paths,
-    read_outputs,
+    fraction,
+    note,
+    progress,
     run_main,
-    tensor_stem,
-    write_json,
+    working,
 )
+from ssd.detections import Detections, decode_image, from_json, join_images
+from ssd.files import digest, digest_files, read_json, sha256, write_bytes, write_json
+from ssd.tensors import output_paths, read_outputs, tensor_id, tensor_stem
+from ssd.workers import Pool, add_workers_argument
 
-GOAL_MAP = 0.23  # MLPerf's target for this network
-CHUNK = 8  # pictures handed to a worker at a time
+import numpy as np
 
-
-def decode_files(
-    job: tuple[dict[str, Any], list[Path]], category_ids: np.ndarray
-) -> np.ndarray | None:
-    """Decode one picture's output files into result rows (K, 7); None if they are not finite."""
-    image, paths = job
-    return ssd_coco.results(image, *read_outputs(paths, len(category_ids) + 1), category_ids)
+BELOW = 4  # exit status where the mAP is below --fail-below
 
 
-def decode_folder(folder: Path, data: ssd_coco.DataSet, workers: int) -> np.ndarray:
-    """Decode the outputs of all selected images into result rows (K, 7), in image order.
+def decode_files(image: dict[str, Any], paths: list[Path], category_ids: Any) -> Detections | None:
+    """Decode one image's output files; None if they are not finite."""
+    return decode_image(image, *read_outputs(paths, len(category_ids) + 1), category_ids)
 
-    Raises KitError if outputs are missing, of a wrong size, or not finite.
+
+def decode_folder(
+    folder: Path, found: dict[int, list[Path]], data: coco.DataSet, workers: int
+) -> Detections:
+    """Decode the outputs of all selected images, in image order.
+
+    found: image id -> output files. Raises KitError if outputs are missing, of a wrong size, or not
+    finite.
     """
-    found = output_paths(folder)
     missing = [image["id"] for image in data.selected if image["id"] not in found]
     if missing:
         raise KitError(
             f"{folder}: no outputs for {len(missing)} of {len(data.selected)} images "
             f"({first_few(map(tensor_stem, missing))}); run the inference again"
         )
-    jobs = [(image, found[image["id"]]) for image in data.selected]
-    work = partial(decode_files, category_ids=ssd_coco.category_ids(data.instances))
-    workers = max(1, min(workers, len(jobs)))
-    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
-        outcomes = pool.map(work, jobs, chunksize=CHUNK)
-        rows = list(tqdm(outcomes, "decode", len(jobs), unit="image", disable=None))
-    return ssd_coco.join_results(folder, data.selected, rows)
+    work = partial(decode_files, category_ids=coco.category_ids(data.instances))
+    with Pool(work, min(workers, len(data.selected))) as pool:
+        parts = pool.map((image, found[image["id"]]) for image in data.selected)
+        parts = list(progress(parts, "decoding", len(data.selected)))
+    return join_images(folder, data.selected, parts)
 
 
-def score_and_log(data: ssd_coco.DataSet, rows: np.ndarray, scorer: str) -> ssd_score.Scores:
-    """Score result rows (K, 7) and print the evaluation as MLPerf log lines."""
-    from mlperf_logging import mllog  # late: others import this module for its decoding
+def inference_of(folder: Path) -> dict[str, Any]:
+    """Return the summary of the inference that filled a folder, {} if it left none."""
+    path = folder.with_name(f"{folder.name}_summary.json")
+    summary = read_json(path) if path.exists() else {}
+    return summary if "made_from" in summary else {}
 
+
+def stored_detections(
+    args: argparse.Namespace, summary: dict[str, Any], empty: bool
+) -> Path | None:
+    """Return the file of detections to score, None if outputs are to be decoded.
+
+    That is --score-only's, or what the inference left beside the folder if it decoded in process.
+    empty: whether the folder has no outputs. Raises KitError if the file is not of that inference.
+    """
+    if args.score_only:
+        return args.score_only
+    path = args.bin_input.with_name(f"{args.bin_input.name}_detections.json")
+    in_process = summary.get("made_from", {}).get("route") == "in process"
+    if not (in_process and empty and path.is_file()):
+        return None
+    if sha256(path) != summary.get("detections_sha256"):
+        raise KitError(f"{path}: not the detections that the inference left; run it again")
+    return path
+
+
+def record(
+    args: argparse.Namespace, data: coco.DataSet, summary: dict[str, Any], outputs: list[Path]
+) -> dict[str, Any]:
+    """Return what the scores are made from and with."""
+    if args.score_only:
+        inference = sha256(args.score_only)
+    else:
+        inference = digest(summary["made_from"]) if summary else digest_files(outputs)
+    return {
+        "kit": __version__,
+        "inference": inference,
+        "annotation": sha256(data.annotation),
+        "images": digest([image["id"] for image in data.selected]),
+        "scorer": args.scorer,
+    }
+
+
+def find_kept(args: argparse.Namespace, made_from: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the scores on file if they, and the detections asked for, are made from the same."""
+    if args.score_only or not args.output.is_file():
+        return None
+    try:
+        result = read_json(args.output)
+    except KitError:  # broken, so made again
+        return None
+    if not isinstance(result, dict) or result.get("made_from") != made_from:
+        return None
+    if "warnings" not in result:  # of an older kit, whose per_class is another
+        return None
+    if args.detections and (
+        not args.detections.is_file() or sha256(args.detections) != result["detections_sha256"]
+    ):
+        return None
+    return result
+
+
+def known(found: Detections, data: coco.DataSet, path: Path) -> Detections:
+    """Return those detections whose image and category the data set has, and note the others.
+
+    Raises KitError if there are detections but none fits.
+    """
+    images = np.isin(found.image_id, [image["id"] for image in data.selected])
+    categories = np.isin(found.category_id, coco.category_ids(data.instances))
+    fits = images & categories
+    counts = f"{(~images).sum()} of images, {(~categories).sum()} of categories"
+    if len(found) and not fits.any():
+        raise KitError(
+            f"{path}: none of {len(found)} detections fits {data.annotation} ({counts} that it "
+            "does not score); give the annotation file that they belong to"
+        )
+    if not fits.all():
+        note(f"{path}: {(~fits).sum()} detections left out ({counts} that are not scored)")
+    return found[fits]
+
+
+def score(data: coco.DataSet, found: Detections, scorer: str) -> tuple[coco_eval.Scores, list[str]]:
+    """Score detections; return the scores, and the lines of MLPerf's log of it."""
+    from mlperf_logging import mllog  # late: it is slow to import
+
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda entry: lines.append(entry.getMessage())
     logger, keys = mllog.get_mllogger(), mllog.constants
+    logger.logger = logging.Logger("ssd")  # its own one prints on stderr
+    logger.logger.addHandler(handler)
     logger.event(keys.SUBMISSION_BENCHMARK, "ssd")
     logger.start(keys.EVAL_START)
     image_ids = [image["id"] for image in data.selected]
-    scores = ssd_score.score(data.instances, rows, image_ids, scorer)
+    with working("scoring"):
+        scores = coco_eval.score(data.instances, found, image_ids, scorer)
     logger.event(keys.EVAL_SAMPLES, len(image_ids))
     logger.event(keys.EVAL_ACCURACY, scores.stats["AP"])
     logger.end(keys.EVAL_STOP)
-    return scores
-
-
-def print_per_class(per_class: dict[str, float]) -> None:
-    for name, value in sorted(per_class.items(), key=lambda item: -item[1]):
-        print(f" {name:<20} {value:.5f}" if value >= 0 else f" {name:<20} none to find")
+    return scores, lines
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    ssd_coco.add_data_arguments(parser)
+    parser = ArgumentParser(description=__doc__)
+    coco.add_data_arguments(parser)
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--bin-input", metavar="DIR", type=Path, help="folder of output files")
     source.add_argument(
         "--score-only", metavar="FILE", type=Path, help="score a COCO result file instead"
     )
+    source.add_argument(
+        "--check", action="store_true", help="check options and annotations, and do nothing"
+    )
+    add_workers_argument(parser, "decode")
     parser.add_argument(
-        "--workers", metavar="N", type=int, default=num_cpus(), help="processes (default: all CPUs)"
+        "--goal",
+        "--threshold",
+        metavar="MAP",
+        type=fraction,
+        help=f"mAP to reach, 0 to 1 (default: {coco_eval.GOAL_MAP} for COCO's 80 categories)",
     )
     parser.add_argument(
-        "--threshold", type=float, default=GOAL_MAP, help=f"mAP to reach (default: {GOAL_MAP})"
+        "--fail-below", metavar="MAP", type=fraction, help=f"exit {BELOW} if the mAP is less"
     )
     parser.add_argument(
         "--output", metavar="FILE", type=Path, default=Path("result.json"), help="scores to write"
@@ -108,48 +196,103 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--detections", metavar="FILE", type=Path, help="detections to write, in COCO's result form"
     )
+    parser.add_argument(
+        "--remove-outputs",
+        action="store_true",
+        help="remove the output files once they are scored and the detections are written",
+    )
     parser.add_argument("--per-class", action="store_true", help="print the AP of every category")
     parser.add_argument(
         "--scorer",
-        choices=ssd_score.SCORERS,
-        default=ssd_score.SCORERS[0],
-        help="faster-coco-eval (default) or pycocotools: the same numbers, several times slower",
+        choices=coco_eval.SCORERS,
+        default=coco_eval.SCORERS[0],
+        help="hotcoco (default) or pycocotools: the same numbers, 30 times slower",
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.remove_outputs and not args.detections and not args.check:
+        parser.error("--remove-outputs needs --detections, which take their place")
+    return args
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    data = ssd_coco.open_data(args)
-    ssd_coco.check_scorable(data.instances, data.annotation)
+def make_result(
+    args: argparse.Namespace,
+    data: coco.DataSet,
+    made_from: dict[str, Any],
+    outputs: dict[int, list[Path]],
+    stored: Path | None,
+) -> dict[str, Any]:
+    """Decode and score; write the detections, and return what the result file is to hold.
+
+    stored: the detections to score instead of outputs, as `stored_detections` returns it.
+    """
+    if args.detections and not stored:
+        detections.check_room(args.detections, len(data.selected))
     start = time.perf_counter()
+    found = (
+        from_json(stored) if stored else decode_folder(args.bin_input, outputs, data, args.workers)
+    )
     if args.score_only:
-        rows = ssd_coco.results_from_json(args.score_only)
-    else:
-        rows = decode_folder(args.bin_input, data, args.workers)
+        found = known(found, data, stored)
     decoded = time.perf_counter()
-    if args.detections:
-        write_json(args.detections, ssd_coco.results_to_json(rows))
+    if args.detections and args.detections.resolve() != (stored and stored.resolve()):
+        detections.write_detections(args.detections, found)
     start_score = time.perf_counter()
-    scores = score_and_log(data, rows, args.scorer)
-    seconds = {"decode": decoded - start, "score": time.perf_counter() - start_score}
-    scored = ssd_coco.describe_selection(data.instances, data.selected)
-    result = {
+    scores, lines = score(data, found, args.scorer)
+    return {
         "stats": scores.stats,
-        "goal": args.threshold,
-        "scored": scored,
+        "scored": coco.describe_selection(data.instances, data.selected),
         "images": len(data.selected),
-        "detections": len(rows),
+        "detections": len(found),
+        "detections_sha256": sha256(args.detections) if args.detections else None,
         "scorer": args.scorer,
-        "seconds": seconds,
+        "seconds": {"decode": decoded - start, "score": time.perf_counter() - start_score},
         "per_class": scores.per_class,
+        "warnings": find_warnings(data.instances, coco.COCO_CATEGORIES),
+        "made_from": made_from,
+        "mlperf_log": lines,
     }
+
+
+def main(argv: list[str] | None = None) -> int | None:
+    args = parse_args(argv)
+    data = coco.open_data(args)
+    coco.check_scorable(data.instances, data.annotation)
+    if args.score_only and not args.score_only.is_file():
+        raise KitError(f"{args.score_only}: no such file; give COCO's result form")
+    if args.check:
+        return None
+    outputs = output_paths(args.bin_input) if args.bin_input else {}
+    summary = inference_of(args.bin_input) if args.bin_input else {}
+    made_from = record(args, data, summary, [path for paths in outputs.values() for path in paths])
+    result = find_kept(args, made_from)
+    if result:
+        note(f"{args.output}: kept, it is of the same outputs and annotations")
+    else:
+        stored = stored_detections(args, summary, empty=not outputs)
+        result = make_result(args, data, made_from, outputs, stored)
+    goal = coco_eval.default_goal(data.instances) if args.goal is None else args.goal
+    result["goal"] = goal
+    lines = result.pop("mlperf_log", None)
     write_json(args.output, result, indent=2)
-    print(ssd_score.format_stats(scores.stats))
+    if lines:
+        write_bytes(args.output.with_suffix(".log"), "\n".join([*lines, ""]).encode())
+    if args.remove_outputs:
+        for path in args.bin_input.glob("**/tensor*"):
+            if tensor_id(path) is not None:
+                path.unlink()
+    for warning in result["warnings"]:
+        note(f"warning: {data.annotation}: {warning}")
+    print(coco_eval.format_stats(result["stats"]))
     if args.per_class:
-        print_per_class(scores.per_class)
-    print(f"Scored: {scored}; {len(rows)} detections")
-    print(f"Current AP: {scores.stats['AP']:.5f} AP goal: {args.threshold:.5f}")
+        print("\n".join(coco_eval.format_per_class(result["per_class"])))
+    print(f"Scored: {result['scored']}; {result['detections']} detections")
+    ap = result["stats"]["AP"]
+    wanted = "none" if goal is None else f"{goal:.5f}"
+    print(f"Current AP: {coco_eval.format_ap(ap)} AP goal: {wanted}")
+    if args.fail_below is None or (ap or 0) >= args.fail_below:
+        return None
+    note(f"{args.output}: mAP {coco_eval.format_ap(ap)} is below {args.fail_below} (--fail-below)")
+    return BELOW
 
 
 if __name__ == "__main__":

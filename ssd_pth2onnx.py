@@ -1,48 +1,49 @@
 #!/usr/bin/env python3
 """Export a checkpoint to ONNX, and check the file against PyTorch.
 
-Reads a checkpoint (MLPerf v0.7 names, or the MLPerf reference's own); writes an ONNX file with
+Reads a checkpoint (MLPerf v0.7 names, or those of the MLPerf reference); writes an ONNX file with
 input `image`, float32 (N, 3, 300, 300), and raw outputs `ploc` (N, 4, 8732) and `plabel`
-(N, labels, 8732). Batch norms are folded, and every node is one that ATC takes.
+(N, labels, 8732). Batch norms are folded, and every node is one that ATC takes. A file that is
+there and was exported from and with the same is kept.
 
 Example:
   python3 ssd_pth2onnx.py --bs 1 --pth-path models/iter_183250.pt --onnx-path ssd_bs1.onnx
 """
 
 import argparse
+import glob
+import re
 import warnings
 from pathlib import Path
 
+from ssd import __version__  # a copied script needs ssd/ beside it
+from ssd.boxes import SSD300
+from ssd.cli import ArgumentParser, KitError, note, positive, run_main, working
+from ssd.engines import checkpoint_of
+from ssd.engines.onnxruntime import import_onnxruntime
+from ssd.files import CHECKPOINT_KEY, atomic, sha256
+from ssd.network import deploy, load_checkpoint
+from ssd.onnx_graph import copy_shared_tensors, graph_digest, load_onnx, properties
+from ssd.tensors import INPUT_SHAPES, OUTPUT_NAMES
+
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from torch import Tensor, nn
 
-import ssd_r34
-from ssd_boxes import MEAN, STD
-from ssd_files import (
-    CHECKPOINT_KEY,
-    INPUT_SHAPES,
-    OUTPUT_NAMES,
-    KitError,
-    atomic,
-    run_main,
-    sha256,
-)
-
 INPUT_NAME = "image"
-OPSETS = range(11, 18)  # what ATC reads
-MAX_DIFFERENCE = 1e-3  # between ONNX Runtime's outputs and PyTorch's
+GRAPH_KEY = "graph_sha256"  # in the file's metadata
+OPSETS = range(11, 18)  # the versions that ATC reads
+MAX_DIFFERENCE = 1e-3  # largest allowed between ONNX Runtime's outputs and PyTorch's
 
 
 class Uint8Input(nn.Module):
-    """The network with its normalisation in front: takes (N, 300, 300, 3) uint8 RGB."""
+    """The network with its normalization in front: takes (N, 300, 300, 3) uint8 RGB."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        mean, std = (torch.tensor(value).view(1, -1, 1, 1) for value in (MEAN, STD))
+        mean, std = (torch.tensor(value).view(1, -1, 1, 1) for value in (SSD300.mean, SSD300.std))
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
 
@@ -52,7 +53,7 @@ class Uint8Input(nn.Module):
 
 
 def random_input(batch: int, dtype: str) -> Tensor:
-    """Return a batch of what ssd_preprocess.py writes as `dtype`, drawn with a fixed seed."""
+    """Return a batch as ssd_preprocess.py writes it in `dtype`, random with a fixed seed."""
     generator = torch.Generator().manual_seed(0)
     shape = (batch, *INPUT_SHAPES[dtype])
     if dtype == "uint8":
@@ -78,10 +79,53 @@ def export(network: nn.Module, path: Path, image: Tensor, opset: int, dynamic: b
         )
 
 
-def note_and_check(path: Path, opset: int, checkpoint: Path) -> None:
-    """Note the checkpoint in the file; raise KitError unless it is ONNX of the opset asked for."""
+def record(args: argparse.Namespace) -> dict[str, str]:
+    """Return what the export is made from and with, as it is noted in the file."""
+    found = {CHECKPOINT_KEY: sha256(args.pth_path), "kit": __version__, "torch": torch.__version__}
+    trunk = args.resnet34_model
+    found["trunk_sha256"] = sha256(trunk) if trunk and trunk.is_file() else ""
+    batch = "N" if args.dynamic else str(args.bs)
+    return found | {"input": args.input, "batch": batch, "opset": str(args.opset)}
+
+
+def is_made(path: Path, made_from: dict[str, str]) -> bool:
+    """Return whether the ONNX file is there, made from and with the same, and not changed since."""
+    if not path.is_file():
+        return False
+    try:
+        model = load_onnx(path)
+    except KitError:  # something else
+        return False
+    noted = properties(model)
+    return noted == made_from | {GRAPH_KEY: graph_digest(model)}
+
+
+def note_others(path: Path) -> None:
+    """Note the INT8 and uint8 models beside an ONNX file that are of another checkpoint."""
+    checkpoint = checkpoint_of(path)
+    for other in sorted(path.parent.glob(f"{glob.escape(path.stem)}_*")):
+        end = other.name.removeprefix(path.stem)
+        if re.fullmatch(r"(_u?int8)+\.(onnx|om)", end) and not is_of(other, checkpoint):
+            note(f"note: {other}: of another checkpoint than {path.name}; make it again")
+
+
+def is_of(model: Path, checkpoint: str | None) -> bool:
+    """Return whether a model may be of a checkpoint: it is not known to be of another."""
+    try:
+        return checkpoint_of(model) in (None, checkpoint)
+    except KitError:  # the note beside a .om is that of another file
+        return False
+
+
+def finish_and_check(path: Path, opset: int, made_from: dict[str, str]) -> None:
+    """Store shared tensors apart, note in the file what it is made from, and check it.
+
+    Raises KitError unless it is of the opset asked for.
+    """
     model = onnx.load(path)
-    onnx.helper.set_model_props(model, {CHECKPOINT_KEY: sha256(checkpoint)})
+    copy_shared_tensors(model.graph)
+    noted = made_from | {GRAPH_KEY: graph_digest(model)}
+    onnx.helper.set_model_props(model, noted)
     onnx.save(model, path)
     onnx.checker.check_model(model, full_check=True)
     found = [entry.version for entry in model.opset_import]
@@ -91,7 +135,7 @@ def note_and_check(path: Path, opset: int, checkpoint: Path) -> None:
 
 def difference(network: nn.Module, path: Path, image: Tensor) -> float:
     """Return the largest difference between ONNX Runtime's outputs and PyTorch's."""
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = import_onnxruntime().InferenceSession(path, providers=["CPUExecutionProvider"])
     actual = session.run(list(OUTPUT_NAMES), {INPUT_NAME: image.numpy()})
     with torch.no_grad():
         expected = [output.numpy() for output in network(image)]
@@ -100,10 +144,10 @@ def difference(network: nn.Module, path: Path, image: Tensor) -> float:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--bs", metavar="N", type=positive, default=1, help="batch size (default: 1)"
     )
-    parser.add_argument("--bs", metavar="N", type=int, default=1, help="batch size (default: 1)")
     parser.add_argument("--pth-path", metavar="FILE", type=Path, required=True, help="checkpoint")
     parser.add_argument("--onnx-path", metavar="FILE", type=Path, required=True, help="to write")
     parser.add_argument(
@@ -120,33 +164,36 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--input",
         choices=INPUT_SHAPES,
         default="float32",
-        help="uint8: the model normalises by itself, and takes what ssd_preprocess.py --dtype "
+        help="uint8: the model normalizes by itself, and takes what ssd_preprocess.py --dtype "
         "uint8 writes (for ATC export float32 and use AIPP)",
     )
-    args = parser.parse_args(argv)
-    if args.bs < 1:
-        parser.error("argument --bs: must be at least 1")
-    return args
+    return parser.parse_args(argv)
 
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
-    reference = ssd_r34.load_checkpoint(args.pth_path, args.resnet34_model)
+    made_from = record(args) if args.pth_path.is_file() else {}  # else reading it says why
+    if made_from and is_made(args.onnx_path, made_from):
+        note_others(args.onnx_path)
+        print(f"{args.onnx_path}: kept, exported from the same checkpoint with the same options")
+        return
+    reference = load_checkpoint(args.pth_path, args.resnet34_model)
     parameters = sum(parameter.numel() for parameter in reference.parameters())
-    network = ssd_r34.deploy(reference)
+    network = deploy(reference)
     if args.input == "uint8":
         reference, network = Uint8Input(reference).eval(), Uint8Input(network).eval()
     image = random_input(args.bs, args.input)
-    with atomic(args.onnx_path) as temporary:
+    with atomic(args.onnx_path) as temporary, working("export"):
         export(network, temporary, image, args.opset, args.dynamic)
-        note_and_check(temporary, args.opset, args.pth_path)
+        finish_and_check(temporary, args.opset, made_from)
         error = difference(reference, temporary, image)
-        print(f"largest difference from PyTorch: {error:.2e} (allowed {MAX_DIFFERENCE})")
         if not error <= MAX_DIFFERENCE:
             raise KitError(
                 f"{args.onnx_path}: differs from {args.pth_path} by {error:.2e}; not written; "
                 "check the checkpoint for NaN or huge weights"
             )
+    note_others(args.onnx_path)
+    print(f"largest difference from PyTorch: {error:.2e} (allowed {MAX_DIFFERENCE})")
     batch = "N" if args.dynamic else args.bs
     shape = ", ".join(map(str, INPUT_SHAPES[args.input]))
     print(f"input {INPUT_NAME}: {args.input} ({batch}, {shape}); opset {args.opset}")
@@ -155,7 +202,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def network_labels(network: nn.Module) -> int:
-    """Return how many labels the network tells apart, the background among them."""
+    """Return how many labels the network has, the background among them."""
     return getattr(network, "network", network).labels
 
 

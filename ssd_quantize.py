@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Quantise an ONNX model of the kit to INT8, and show what that gains and costs.
+"""Quantize an ONNX model of the kit to INT8, and show what that gains and costs.
 
-Reads a float32 ONNX file and a folder of ssd_preprocess.py, whose pictures calibrate it; writes an
+Reads a float32 ONNX file and a folder of ssd_preprocess.py, whose images calibrate it; writes an
 ONNX file with the same input and outputs, for ONNX Runtime and OpenVINO (ATC does not read it).
 Sensitive layers stay in float. With --ascend-calibration it writes what atc itself needs to
 calibrate: calibration.bin and calibration.cfg, for ssd_onnx2om.py --int8.
@@ -12,172 +12,76 @@ Example:
 """
 
 import argparse
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from difflib import get_close_matches
-from fnmatch import fnmatchcase
 from pathlib import Path
 
+from ssd import coco  # a copied script needs ssd/ beside it
+from ssd.ascend import npu_smi
+from ssd.ascend.calibration import CONFIG_NAME, DATA_NAME, write_calibration
+from ssd.cli import ArgumentParser, KitError, note, positive, progress, run_main
+from ssd.engines import open_engine
+from ssd.files import atomic, check_free, scratch_folder, sha256
+from ssd.onnx_graph import count_int8
+from ssd.quantize.images import check_images, read_image, spread
+from ssd.quantize.judges import MAX_DROP, MIN_MATCH_RATE, MapJudge, MatchJudge
+from ssd.quantize.quantizer import METHODS, Quantizer, load_float
+from ssd.quantize.search import Table, choose, named_nodes
+from ssd.tensors import tensor_files
+
 import numpy as np
-from tqdm import tqdm
 
-import ssd_ascend
-import ssd_coco
-from ssd_engines import open_engine
-from ssd_files import (
-    INPUT_SHAPES,
-    KitError,
-    atomic,
-    note,
-    run_main,
-    sha256,
-    tensor_files,
-    write_bytes,
-)
-from ssd_int8 import METHODS, Quantiser, block_of, check_pictures, load_float, read_picture, spread
-from ssd_layers import NETWORK, count_int8
-from ssd_tradeoff import MAX_LOST, MIN_SAME, MapJudge, SameJudge, Table, float_steps
-
-MIN_INT8 = 0.5  # share of the multiply-adds; with less there is little speed to gain
-SEARCHED = 4  # pictures that sensitive blocks are found with
-FEW = 8  # pictures that atc's ranges are poor with
-ASCEND_DATA, ASCEND_CONFIG = "calibration.bin", "calibration.cfg"
+FEW = 8  # images that atc's ranges are poor with
 
 
-def named_nodes(text: str, names: list[str]) -> list[str]:
-    """Return the nodes that comma-joined names, blocks or globs of either mean.
+def write_ascend(
+    model: Path, paths: list[Path], limit: int, soc_version: str, folder: Path
+) -> None:
+    """Write what atc calibrates with: as many images as the model's batch, and the config.
 
-    Raises KitError for one that means none.
+    atc runs them as one batch: its --input_shape has their number, `limit` where the model takes
+    any. soc_version: the chip, or auto to ask npu-smi.
+    Raises KitError if the model does not take float32, or the images are too few.
     """
-    found: set[str] = set()
-    known = {name: (name, name.removeprefix(NETWORK), block_of(name)) for name in names}
-    for pattern in filter(None, (part.strip() for part in text.split(","))):
-        hits = {n for n, own in known.items() if any(fnmatchcase(one, pattern) for one in own)}
-        if not hits:
-            near = get_close_matches(pattern, {one for own in known.values() for one in own}, 3)
-            hint = f"did you mean {', '.join(near)}?" if near else f"such as {names[0]}"
-            raise KitError(f"--skip {pattern}: no such node; {hint}")
-        found |= hits
-    return [name for name in names if name in found]
-
-
-def choose(quantiser: Quantiser, table: Table, skip: str, paths: list[Path]) -> list[str]:
-    """Judge candidates as --skip asks for, print the table, return the nodes to leave in float."""
-    table.begin()
-    nothing = table.add([], [])
-    if skip == "auto":
-        return [] if nothing.good else search(quantiser, table, paths)
-    chosen = [] if skip == "none" else named_nodes(skip, quantiser.names)
-    if chosen:
-        table.add(chosen, [part.strip() for part in skip.split(",")])
-    return chosen
-
-
-def search(quantiser: Quantiser, table: Table, paths: list[Path]) -> list[str]:
-    """Leave more and more of the sensitive blocks in float, until a model is good.
-
-    Then once fewer: half of what the last step added. If none is good, the best one is taken.
-    """
-    tried: list[list[str]] = [[]]  # blocks; as long as table.verdicts
-    noise = quantiser.noise(spread(paths, SEARCHED))
-    for blocks in float_steps(noise, quantiser.block_work()):
-        nodes = quantiser.nodes_of(blocks)
-        if quantiser.int8_share(nodes) < MIN_INT8:
-            break
-        if table.add(nodes, blocks).good:
-            fewer = blocks[: (len(tried[-1]) + len(blocks)) // 2]
-            if len(fewer) > len(tried[-1]) and table.add(quantiser.nodes_of(fewer), fewer).good:
-                return quantiser.nodes_of(fewer)
-            return nodes
-        tried.append(blocks)
-    note("note: none of them is good enough; the best is written; --skip takes more nodes")
-    best = int(np.argmax([one.first for one in table.verdicts]))
-    return quantiser.nodes_of(tried[best])
-
-
-def write_ascend(args: argparse.Namespace, paths: list[Path]) -> None:
-    """Write what atc calibrates with: the pictures joined as float32 NCHW, and the config.
-
-    As many as the model's batch, for atc runs them as one: its --input_shape has their number.
-    Raises KitError if the model does not take float32, or atc's config could not name the file.
-    """
-    engine = open_engine(args.onnx_path)
+    engine = open_engine(model)
     if engine.dtype != "float32":
-        raise KitError(f"{args.onnx_path}: takes {engine.dtype}; atc wants a float32 model")
-    check_pictures(paths, engine.dtype)
-    paths = spread(paths, engine.batch or args.images)
-    if len(paths) < (engine.batch or 1):
+        raise KitError(f"{model}: takes {engine.dtype}; atc wants a float32 model")
+    check_images(paths, engine.dtype)
+    chosen = spread(paths, engine.batch or limit)
+    if len(chosen) < (engine.batch or 1):
         raise KitError(
-            f"{args.calibration}: {len(paths)} pictures, {args.onnx_path} takes {engine.batch} at "
-            "a time; make more with ssd_preprocess.py"
+            f"{paths[0].parent}: {len(chosen)} images, {model} takes {engine.batch} at a time; "
+            "make more with ssd_preprocess.py"
         )
-    data, config = (args.ascend_calibration / name for name in (ASCEND_DATA, ASCEND_CONFIG))
-    if re.search(r"[\s,;]", str(data.absolute())):
-        raise KitError(f"{data}: atc's config takes no blank, comma or semicolon; choose another")
-    soc = ssd_ascend.soc_version() if args.soc_version == "auto" else args.soc_version
-    with atomic(data) as temporary, temporary.open("wb") as file:
-        for path in tqdm(paths, "join", unit="image", disable=None):
-            file.write(memoryview(np.ascontiguousarray(read_picture(path, "float32"))).cast("B"))
-    shape = ",".join(map(str, (len(paths), *INPUT_SHAPES["float32"])))
-    fields = {
-        "input_data_dir": data.absolute(),
-        "input_shape": f"{engine.input_name}:{shape}",
-        "infer_soc": soc,
-    }
-    lines = "".join(f"    {key}: {value}\n" for key, value in fields.items())
-    write_bytes(config, f"calibration:\n{{\n{lines}}}\n".encode())
-    if len(paths) < FEW:
-        note(f"note: atc calibrates on one batch, here {len(paths)} pictures; a larger tells more")
-    print(f"{data}: {len(paths)} pictures, SHA-256 {sha256(data)}")
+    soc = npu_smi.soc_version() if soc_version == "auto" else soc_version
+    images = (read_image(path, "float32") for path in progress(chosen, "calibration data"))
+    data, config = write_calibration(folder, images, len(chosen), engine.input_name, soc)
+    if len(chosen) < FEW:
+        note(f"note: atc calibrates on one batch, here {len(chosen)} images; more are better")
+    print(f"{data}: {len(chosen)} images, SHA-256 {sha256(data)}")
     print(f"{config}: for {soc}; give it to ssd_onnx2om.py --int8")
 
 
-def quantise(args: argparse.Namespace, paths: list[Path]) -> None:
-    """Write the INT8 model, and print what was tried."""
-    model = load_float(args.onnx_path)
-    with scratch_folder(4 * model.ByteSize()) as scratch:
-        quantiser = Quantiser(args.onnx_path, model, scratch)
-        check_pictures(paths, quantiser.dtype)
-        if args.skip not in ("auto", "none"):
-            skip = named_nodes(args.skip, quantiser.names)
-            if not quantiser.int8_share(skip):
-                raise KitError(f"--skip {args.skip}: leaves every convolution in float; skip fewer")
-        floats, seen = open_engine(quantiser.single), spread(paths, args.images)
-        if args.data or args.annotation:
-            judge = MapJudge(paths, read_data(args), floats)
-        else:
-            judge = SameJudge(seen, floats)
-        quantiser.calibrate(seen, args.method)
-        table = Table(quantiser, judge, floats)
-        nodes = choose(quantiser, table, args.skip, seen)
-        write_model(quantiser, nodes, seen[0], args.output)
-
-
-def read_data(args: argparse.Namespace) -> ssd_coco.DataSet:
-    names = {"data": args.data, "annotation": args.annotation, "images": None}
-    data = ssd_coco.open_data(argparse.Namespace(**names, all_images=False))
-    ssd_coco.check_scorable(data.instances, data.annotation)
-    return data
+def read_data(data: Path | None, annotation: Path | None) -> coco.DataSet:
+    """Read the data set that mAP is measured on; its images come from the calibration folder."""
+    names = {"data": data, "annotation": annotation, "images": None}
+    found = coco.open_data(argparse.Namespace(**names, all_images=False))
+    coco.check_scorable(found.instances, found.annotation)
+    return found
 
 
 @contextmanager
-def scratch_folder(needed: int) -> Iterator[Path]:
+def scratch_room(needed: int) -> Iterator[Path]:
     """Give a folder for scratch files, and remove it afterwards.
 
     Raises KitError if it has no room for `needed` bytes, or the system refuses a file in it.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix="ssd_quantize.") as folder:
-            free = shutil.disk_usage(folder).free
-            if free < needed:
-                raise KitError(
-                    f"{folder}: scratch files need {needed / 1e9:.1f} GB, {free / 1e9:.1f} GB are "
-                    "free; free space, or name another folder in TMPDIR"
-                )
-            yield Path(folder)
+        with scratch_folder(Path(tempfile.gettempdir()), "ssd_quantize.") as folder:
+            check_free(folder, needed, "scratch files", "; TMPDIR names it")
+            yield folder
     except OSError as error:
         reason = error.strerror or str(error)
         raise KitError(
@@ -185,28 +89,28 @@ def scratch_folder(needed: int) -> Iterator[Path]:
         ) from None
 
 
-def write_model(quantiser: Quantiser, nodes: list[str], picture: Path, output: Path) -> None:
-    """Make the model of the full batch size, check it and give it its name.
+def write_model(quantizer: Quantizer, nodes: list[str], image: Path, output: Path) -> None:
+    """Make the model of the full batch size, check it on an image, and write it to `output`.
 
     Raises KitError if its outputs are not finite or it cannot be written.
     """
     import onnx
 
-    target = quantiser.scratch / "int8.onnx"
-    quantiser.make(nodes, target, single=False)
+    target = quantizer.scratch / "int8.onnx"
+    quantizer.make(nodes, target, single=False)
     onnx.checker.check_model(target, full_check=True)
-    before, engine = open_engine(quantiser.path), open_engine(target)
+    before, engine = open_engine(quantizer.path), open_engine(target)
     same = [(e.dtype, e.shape, e.batch, e.labels) for e in (before, engine)]
     assert same[0] == same[1], same
-    images = np.stack([read_picture(picture, engine.dtype)] * (engine.batch or 1))
-    if not all(np.isfinite(one).all() for one in engine.run(images)):
+    images = np.stack([read_image(image, engine.dtype)] * (engine.batch or 1))
+    if not all(np.isfinite(values).all() for values in engine.run(images)):
         raise KitError(f"{output}: gives NaN or infinity; not written; try another --method")
     with atomic(output) as temporary:
         shutil.copyfile(target, temporary)
     int8, total = count_int8(output)
     batch, shape = engine.batch or "N", ", ".join(map(str, engine.shape))
     print(f"input {engine.input_name}: {engine.dtype} ({batch}, {shape})")
-    share = quantiser.int8_share(nodes)
+    share = quantizer.int8_share(nodes)
     print(f"{int8} of {total} convolutions in INT8, {share:.0%} of the multiply-adds")
     print(f"{output}: {output.stat().st_size / 1e6:.1f} MB, SHA-256 {sha256(output)}")
 
@@ -216,7 +120,7 @@ def add_ascend_arguments(parser: argparse.ArgumentParser) -> None:
         "--ascend-calibration",
         metavar="DIR",
         type=Path,
-        help=f"write {ASCEND_DATA} and {ASCEND_CONFIG} for atc",
+        help=f"write {DATA_NAME} and {CONFIG_NAME} for atc",
     )
     parser.add_argument(
         "--soc_version",
@@ -226,9 +130,7 @@ def add_ascend_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument(
         "--onnx-path", metavar="FILE", type=Path, required=True, help="float model, any batch size"
     )
@@ -237,15 +139,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="DIR",
         type=Path,
         required=True,
-        help="pictures to calibrate with: a folder of ssd_preprocess.py",
+        help="images to calibrate with: a folder of ssd_preprocess.py",
     )
     parser.add_argument("--output", metavar="FILE", type=Path, help="INT8 model to write")
     parser.add_argument(
-        "--images",
+        "--limit",
         metavar="N",
-        type=int,
+        type=positive,
         default=64,
-        help="pictures to calibrate with, spread over the folder (default: 64); for atc the batch",
+        help="images to calibrate with, spread over the folder (default: 64); for atc the batch",
     )
     parser.add_argument(
         "--method",
@@ -258,17 +160,17 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="NODES",
         default="auto",
         help="what stays in float: none, or nodes, blocks or globs, joined by commas; auto "
-        f"(default): sensitive blocks, until at most {MAX_LOST} of mAP is lost or, without "
-        f"--data, {MIN_SAME:.0%} of the detections are found again".replace("%", "%%"),
+        f"(default): sensitive blocks, until mAP drops by at most {MAX_DROP} or, without "
+        f"--data, {MIN_MATCH_RATE:.0%} of the detections are found again".replace("%", "%%"),
     )
-    parser.add_argument("--data", metavar="DIR", type=Path, help="data set to measure mAP on")
+    parser.add_argument(
+        "--data", "--data_path", metavar="DIR", type=Path, help="data set to measure mAP on"
+    )
     parser.add_argument(
         "--annotation", metavar="FILE", type=Path, help="COCO instances file (default: --data's)"
     )
     add_ascend_arguments(parser)
     args = parser.parse_args(argv)
-    if args.images < 1:
-        parser.error("argument --images: must be at least 1")
     if not (args.output or args.ascend_calibration):
         parser.error("give --output, --ascend-calibration or both")
     return args
@@ -278,9 +180,25 @@ def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     paths = tensor_files(args.calibration)
     if args.ascend_calibration:
-        write_ascend(args, paths)
-    if args.output:
-        quantise(args, paths)
+        write_ascend(args.onnx_path, paths, args.limit, args.soc_version, args.ascend_calibration)
+    if not args.output:
+        return
+    model = load_float(args.onnx_path)
+    with scratch_room(4 * model.ByteSize()) as scratch:
+        quantizer = Quantizer(args.onnx_path, model, scratch)
+        check_images(paths, quantizer.dtype)
+        if args.skip not in ("auto", "none"):
+            skip = named_nodes(args.skip, quantizer.names)
+            if not quantizer.int8_share(skip):
+                raise KitError(f"--skip {args.skip}: leaves every convolution in float; skip fewer")
+        floats, seen = open_engine(quantizer.single), spread(paths, args.limit)
+        if args.data or args.annotation:
+            judge = MapJudge(paths, read_data(args.data, args.annotation), floats)
+        else:
+            judge = MatchJudge(seen, floats)
+        quantizer.calibrate(seen, args.method)
+        nodes = choose(quantizer, Table(quantizer, judge, floats), args.skip, seen)
+        write_model(quantizer, nodes, seen[0], args.output)
 
 
 if __name__ == "__main__":

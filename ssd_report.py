@@ -1,30 +1,32 @@
 #!/usr/bin/env python3
-"""Gather what a run left in its result folder into one table, one report and one page.
+"""Turn the files of a result folder into a table, a report and an HTML page.
 
 Reads RESULT/bsN_summary.json and bsN_perf_summary.json (inference and its timing, ais_bench's
 form), bsN_result.json (scores) and bsN_detections.json; prints the table and writes report.json,
-report.md, report.html and plots/*.png. With --data the page has curves, classes, confusions and
-pictures, too. Facts given with --fact are kept in report.json.
+report.md, report.html and plots/*.png. With --data the page also has curves, classes, confusions
+and images. Facts given with --fact are kept in report.json.
 With two result folders it compares the second with the first: compare.json, compare.md,
-compare.html, in the first folder unless --output names another.
+compare.html, in the first folder unless --output names another; with --data it also shows the
+images that changed.
 
 Example:
   python3 ssd_report.py result --data DATA/coco
 """
 
 import argparse
+import sys
 import textwrap
 from pathlib import Path
 from typing import Any
 
-import ssd_coco
-import ssd_compare
-import ssd_table
-from ssd_files import KitError, note, run_main, write_bytes, write_json
-from ssd_runs import BASELINE_FPS, collect
+from ssd import coco, detections, tables  # a copied script needs ssd/ beside it
+from ssd.cli import ArgumentParser, KitError, note, run_main, working
+from ssd.files import write_bytes, write_json
+from ssd.report import compare
+from ssd.report.collect import BASELINE_FPS, collect, compare_with_scored
 
-WIDTH = 80  # of a terminal
-TOLD = {  # facts above the table, and how each is told
+WIDTH = 80  # columns of a terminal
+FACT_FORMS = {  # facts printed above the table, and the form of each
     "engine": "{}",
     "provider": "{}",
     "soc_version": "{}",
@@ -33,9 +35,8 @@ TOLD = {  # facts above the table, and how each is told
     "devices": "device {}",
     "route": "{}",
 }
-MIN_SCORE = 0.3  # of a detection that counts in the confusion matrix and the gallery
-SAME_AP = 1e-6  # scores that differ by more are of other data
-COLUMNS = {  # of the table: title, width, and how a row's value is shown
+MIN_SCORE = 0.3  # least score of a detection that counts in the confusion matrix and the gallery
+COLUMNS = {  # columns of the table: title, width, and the format of a value
     "model": ("model", -18, str),
     "batch": ("batch", 5, str),
     "goal_map": ("goal mAP", 8, lambda value: f"{100 * value:.3f}"),
@@ -50,71 +51,74 @@ NEEDED = "install requirements-infer.txt"
 def table(report: dict[str, Any]) -> list[list[str]]:
     """Return the table's cells, headings first, and a Max row for the best batch size last."""
     rows = [*report["rows"], report["rows"][report["best"]] | {"model": "Max"}]
-    return ssd_table.cells(COLUMNS, rows)
+    return tables.cells(COLUMNS, rows)
 
 
 def as_markdown(report: dict[str, Any]) -> str:
     """Return report.md: the table, latency and facts."""
-    lines = ["# SSD-ResNet34 evaluation", "", *ssd_table.as_markdown(table(report)), ""]
-    lines += [f"mAP in %; fps: pure inference, images/s; base fps: {BASELINE_FPS}, published.", ""]
+    lines = ["# SSD-ResNet34 evaluation", "", *tables.as_markdown(table(report)), ""]
+    lines += [line for warning in report["warnings"] for line in (f"Warning: {warning}.", "")]
+    base = f"; base fps: {BASELINE_FPS}, published" if report["published"] else ""
+    lines += [f"mAP in %; fps: pure inference, images/s{base}.", ""]
     latency = [["ms a batch", "mean", "p50", "p90", "p95", "p99", "runs"]]
     for row in report["rows"]:
         times = row["latency_ms"]
-        values = [ssd_compare.number(times.get(name), ".2f") for name in latency[0][1:-1]]
+        values = [compare.number(times.get(name), ".2f") for name in latency[0][1:-1]]
         latency.append([str(row["batch"]), *values, str(times["runs"])])
-    lines += [*ssd_table.as_markdown(latency), ""]
+    lines += [*tables.as_markdown(latency), ""]
     return "\n".join([*lines, *(f"- {key}: {value}" for key, value in report["facts"].items()), ""])
 
 
 def look_closely(
-    report: dict[str, Any], folder: Path, data: ssd_coco.DataSet | None, score: float
+    report: dict[str, Any], folder: Path, data: coco.DataSet | None, score: float
 ) -> Any:
-    """Fill in the report's `detail` from the detections on file; return the ssd_analysis.Analysis.
+    """Fill in the report's `detail` from the detections on file; return the Analysis.
 
-    What it cannot be made without goes to the report's `lacks`, and None is returned.
+    Returns None and records the reason in `report["missing"]` if an input is not available.
     """
-    import ssd_analysis  # late: --print-best needs none of it
+    from ssd.report.analysis import analyse  # late: --print-best needs none of it
 
-    def lack(what: str, *details: str) -> None:
-        report["lacks"].append({"what": what, "details": list(details)})
+    def miss(what: str, *details: str) -> None:
+        report["missing"].append({"what": what, "details": list(details)})
 
-    report |= {"lacks": [], "detail": None}
+    report |= {"missing": [], "detail": None}
     path = folder / f"bs{report['scored_batch']}_detections.json"
     if report["scored_batch"] is None:
-        return lack("scores")
+        return miss("scores")
     if data is None:
-        return lack("data")
+        return miss("data")
     try:
-        rows = ssd_coco.results_from_json(path)
+        found = detections.from_json(path)
     except KitError as error:
-        return lack("detections", str(error))
+        return miss("detections", str(error))
     try:
-        analysis = ssd_analysis.analyse(data, rows, score)
+        analysis = analyse(data, found, report["stats"], score)
     except KitError as error:
-        return lack("annotations", str(error))
+        return miss("annotations", str(error))
     report["detail"] = analysis.detail
-    again, on_file = analysis.detail["stats"]["AP"], report["stats"]["AP"]
-    if abs(again - on_file) > SAME_AP:
-        lack("mismatch", f"{100 * again:.3f} %, {100 * on_file:.3f} %")
+    differences = compare_with_scored(report, data, path, len(found))
+    if differences:
+        miss("mismatch", *differences)
     return analysis
 
 
 def write_page(
-    report: dict[str, Any], folder: Path, data: ssd_coco.DataSet | None, analysis: Any
+    report: dict[str, Any], folder: Path, data: coco.DataSet | None, analysis: Any
 ) -> Path | None:
     """Write report.html and plots/*.png; None, and a note, where their packages are missing."""
     try:
-        import ssd_gallery  # late: they take a second, and packages that a card's host may lack
-        import ssd_page
+        # late: these imports take a second, and a card's host may not have the packages
+        from ssd.report.gallery import read_gallery
+        from ssd.report.page import report_page
     except ImportError as error:
         note(f"report.html and the plots are left out: {error}; {NEEDED}")
         return None
-    pictures = {}
+    images, shots = {}, {}
     if analysis:
-        pictures, unread = ssd_gallery.draw_all(data.pictures, analysis)
+        images, shots, unread = read_gallery(data, analysis)
         if unread:
-            report["lacks"].append({"what": "pictures", "details": unread})
-    page, plots = ssd_page.report_page(report, pictures)
+            report["missing"].append({"what": "images", "details": unread})
+    page, plots = report_page(report, images, shots)
     write_plots(folder / "plots", plots)
     write_bytes(folder / "report.html", page)
     return folder / "report.html"
@@ -125,46 +129,87 @@ def write_plots(folder: Path, plots: dict[str, bytes]) -> None:
         write_bytes(folder / f"{name}.png", png)
 
 
-def compare_runs(folders: tuple[Path, Path], batches: list[int], output: Path) -> None:
+def write_matches(folder: Path, data: coco.DataSet | None, analysis: Any) -> None:
+    """Write matches.csv and matches.json. Raises KitError without data set or detections."""
+    from ssd.report import export  # late, as above
+
+    if not analysis:
+        raise KitError(f"{folder}: no matches without scored detections and --data")
+    write_bytes(folder / "matches.csv", export.as_csv(data, analysis))
+    write_json(folder / "matches.json", export.as_coco(data, analysis))
+
+
+def compare_runs(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     """Write compare.json, compare.md and compare.html, and print the short table."""
-    reports = tuple(collect(folder, batches, {}) for folder in folders)
-    comparison = ssd_compare.compare(folders, reports)
+    folders, output = (args.folder, args.other), args.output or args.folder
+    reports = tuple(collect(folder, args.batch_sizes, {}) for folder in folders)
+    comparison, images, sides = compare.compare(folders, reports), {}, []
+    if data:
+        images, sides = compare_images(comparison, folders, reports, data, args.score)
     write_json(output / "compare.json", comparison, indent=2)
-    write_bytes(output / "compare.md", ssd_compare.as_markdown(comparison).encode())
-    for key in ("data", "scored"):
-        told = [report["facts"].get(key) for report in reports]
-        if all(told) and told[0] != told[1]:
-            note(f"note: {key} differs ({told[0]} / {told[1]}): mAP may not compare")
+    write_bytes(output / "compare.md", compare.as_markdown(comparison).encode())
+    for line in compare.warning_lines(comparison):
+        note(f"note: {line}")
     print(f"{output}: compare.json, compare.md")
-    print(ssd_compare.as_text(comparison))
+    print(compare.as_text(comparison))
     try:
-        import ssd_page  # late, as above
+        from ssd.report.page import compare_page  # late, as above
     except ImportError as error:
         note(f"compare.html is left out: {error}; {NEEDED}")
         return
-    page, plots = ssd_page.compare_page(comparison)
+    page, plots = compare_page(comparison, images, sides)
     write_plots(output / "plots", plots)
     write_bytes(output / "compare.html", page)
     print(f"page {output / 'compare.html'}")
 
 
+def compare_images(
+    comparison: dict[str, Any],
+    folders: tuple[Path, Path],
+    reports: tuple[dict[str, Any], dict[str, Any]],
+    data: coco.DataSet,
+    score: float,
+) -> tuple[dict[int, str], list[Any]]:
+    """Add to the comparison what the data set says of both runs' detections.
+
+    Returns the images as `data:` URIs by id, and each run's Analysis with its boxes by image id.
+    Raises KitError if a run was not scored or its detections are missing.
+    """
+    from ssd.report import gallery, pair  # late, as above
+
+    paths = [detections_path(*run) for run in zip(folders, reports, strict=True)]
+    found = tuple(detections.from_json(path) for path in paths)
+    made, analyses = pair.compare_images(data, found, score)
+    compare.add_images(comparison, made)
+    image_ids = [entry["image_id"] for entry in made["images"]]
+    images, shots, comparison["unread"] = gallery.read_images(data, image_ids)
+    boxes = [gallery.boxes_by_id(list(shots), analysis) for analysis in analyses]
+    sides = [{image_id: shots[image_id] | side[image_id] for image_id in shots} for side in boxes]
+    return images, list(zip(analyses, sides, strict=True))
+
+
+def detections_path(folder: Path, report: dict[str, Any]) -> Path:
+    """Return where a run's scored detections are. Raises KitError if none were scored."""
+    if report["scored_batch"] is None:
+        raise KitError(f"{folder}: not scored, so its images cannot be compared; leave out --data")
+    return folder / f"bs{report['scored_batch']}_detections.json"
+
+
 def parse_facts(pairs: list[str]) -> dict[str, str]:
-    """Turn KEY=VALUE into a dict."""
+    """Return the facts of a list of KEY=VALUE."""
     return dict(pair.split("=", 1) for pair in pairs)
 
 
 def batch_sizes(text: str) -> list[int]:
-    """Return the sizes of a list such as 1,16. Raises ValueError if it is not that."""
+    """Return the sizes of a list such as 1,16. Raises ValueError for anything else."""
     return [int(size) for size in text.split(",")]
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(description=__doc__)
     parser.add_argument("folder", metavar="RESULT", type=Path, help="a result folder")
     parser.add_argument("other", metavar="RESULT", type=Path, nargs="?", help="compare with this")
-    ssd_coco.add_data_arguments(parser)
+    coco.add_data_arguments(parser)
     parser.add_argument(
         "--fact", metavar="KEY=VALUE", action="append", default=[], help="a fact about the run"
     )
@@ -173,20 +218,30 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N,N",
         type=batch_sizes,
         default=[],
-        help="those of the table (default: all that are found)",
+        help="batch sizes in the table (default: all that are found)",
     )
     parser.add_argument(
         "--score",
         type=float,
         default=MIN_SCORE,
-        help="from which on a detection counts in confusion matrix and gallery "
+        help="least score of a detection that counts in confusion matrix and gallery "
         f"(default: {MIN_SCORE})",
     )
     parser.add_argument(
-        "--output", metavar="DIR", type=Path, help="of a comparison (default: the first RESULT)"
+        "--output",
+        metavar="DIR",
+        type=Path,
+        help="where a comparison is written (default: the first RESULT)",
     )
     parser.add_argument(
-        "--print-best", action="store_true", help="print the batch size with the most fps, no more"
+        "--matches",
+        action="store_true",
+        help="also write every match: matches.csv, and matches.json in COCO's form",
+    )
+    parser.add_argument(
+        "--print-best",
+        action="store_true",
+        help="print only the batch size with the highest throughput",
     )
     args = parser.parse_args(argv)
     if any("=" not in fact for fact in args.fact):
@@ -200,25 +255,33 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    data = coco.open_data(args) if args.data or args.annotation else None
     if args.other:
-        compare_runs((args.folder, args.other), args.batch_sizes, args.output or args.folder)
+        compare_runs(args, data)
         return
     report = collect(args.folder, args.batch_sizes, parse_facts(args.fact))
     if args.print_best:
         print(report["rows"][report["best"]]["batch"])
         return
-    data = ssd_coco.open_data(args) if args.data or args.annotation else None
-    analysis = look_closely(report, args.folder, data, args.score)
-    page = write_page(report, args.folder, data, analysis)
+    with working("report"):
+        analysis = look_closely(report, args.folder, data, args.score)
     write_json(args.folder / "report.json", report, indent=2)
     write_bytes(args.folder / "report.md", as_markdown(report).encode())
     print(f"{args.folder}: report.json, report.md")
-    told = [(form, report["facts"].get(key)) for key, form in TOLD.items()]
-    print(textwrap.fill(", ".join(form.format(fact) for form, fact in told if fact), WIDTH))
-    print(ssd_table.as_text(COLUMNS, table(report)))
+    facts = [(form, report["facts"].get(key)) for key, form in FACT_FORMS.items()]
+    print(textwrap.fill(", ".join(form.format(fact) for form, fact in facts if fact), WIDTH))
+    print(tables.as_text(COLUMNS, table(report)))
+    for warning in report["warnings"]:
+        print(textwrap.fill(f"warning: {warning}", WIDTH))
+    sys.stdout.flush()
+    if args.matches:
+        write_matches(args.folder, data, analysis)
+    with working("page"):  # last, as drawing takes the most time and memory
+        page = write_page(report, args.folder, data, analysis)
     if page:
-        lacks = [one["what"] for one in report["lacks"]]
-        print(f"page {page}" + (f" (without: {', '.join(lacks)}; it says why)" if lacks else ""))
+        write_json(args.folder / "report.json", report, indent=2)  # with images it did not find
+        missing = ", ".join(entry["what"] for entry in report["missing"])
+        print(f"page {page}" + (f" (without {missing}; the page says why)" if missing else ""))
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +27,16 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import ssd_boxes
-import ssd_engines
-import ssd_infer
 import ssd_preprocess
-import ssd_stream
-from ssd_files import num_cpus, tensor_files, tensor_stem
+from ssd import engines, workers
+from ssd.boxes import SSD300, candidates, default_boxes
+from ssd.detections import decode_image
+from ssd.engines import inference
+from ssd.tensors import tensor_files, tensor_stem
+from ssd.workers import num_cpus
 
-LABELS = 81
+from no_time import LABELS, raw_outputs
+
 ROUNDS = 5
 
 
@@ -63,22 +66,22 @@ def empty(folder: Path) -> None:
 
 
 def torchvision_way(paths: list[Path], folder: Path) -> None:
-    """Preprocess pictures as the reference does, in this process."""
+    """Preprocess images as the reference does, in this process."""
     transforms = torchvision.transforms
-    steps = [transforms.Resize((ssd_boxes.INPUT_SIZE,) * 2), transforms.ToTensor()]
-    steps.append(transforms.Normalize(ssd_boxes.MEAN, ssd_boxes.STD))
+    steps = [transforms.Resize((SSD300.input_size,) * 2), transforms.ToTensor()]
+    steps.append(transforms.Normalize(SSD300.mean, SSD300.std))
     transform = transforms.Compose(steps)
     for i, path in enumerate(paths):
         tensor = transform(Image.open(path).convert("RGB"))
         tensor.numpy().tofile(folder / f"{tensor_stem(i)}.bin")
 
 
-def stage_way(paths: list[Path], folder: Path) -> None:
-    """Preprocess pictures with the stage's own worker, pool start included."""
-    jobs = [(path, folder / f"{tensor_stem(i)}.bin", "float32") for i, path in enumerate(paths)]
-    with ProcessPoolExecutor(num_cpus()) as pool:
-        work = pool.map(ssd_preprocess.preprocess_job, jobs, chunksize=ssd_preprocess.CHUNK)
-        assert not any(work)
+def stage_way(paths: list[Path], sizes: list[tuple[int, int]], folder: Path) -> None:
+    """Preprocess images with the stage's workers, their start included; sizes: width and height."""
+    targets = [folder / f"{tensor_stem(i)}.bin" for i in range(len(paths))]
+    jobs = zip(paths, sizes, targets, repeat("float32"), repeat(False))
+    with workers.Pool(ssd_preprocess.preprocess, num_cpus()) as pool:
+        assert not any(pool.map(jobs))
 
 
 def per_label_torch(ploc: torch.Tensor, plabel: torch.Tensor, defaults: torch.Tensor) -> None:
@@ -101,29 +104,20 @@ def per_label_torch(ploc: torch.Tensor, plabel: torch.Tensor, defaults: torch.Te
     sorted(kept, key=lambda one: -one[1])[:200]
 
 
-def raw_outputs(candidates: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return outputs with about so many scores above the threshold."""
-    rng = np.random.default_rng(0)
-    ploc = rng.normal(0, 1, (4, ssd_boxes.NUM_BOXES)).astype(np.float32)
-    plabel = rng.normal(0, 0.5, (LABELS, ssd_boxes.NUM_BOXES)).astype(np.float32)
-    plabel[0] += 10
-    boxes = rng.choice(ssd_boxes.NUM_BOXES, candidates, replace=False)
-    plabel[rng.integers(1, LABELS, candidates), boxes] = 12
-    return ploc, plabel
-
-
-def bench_decode(name: str, candidates: int, goal: float) -> None:
-    ploc, plabel = raw_outputs(candidates)
-    defaults = torch.from_numpy(ssd_boxes.default_boxes().copy())
+def bench_decode(name: str, count: int, goal: float) -> None:
+    ploc, plabel = raw_outputs(count)
+    defaults = torch.from_numpy(default_boxes().copy())
     tensors = torch.from_numpy(ploc), torch.from_numpy(plabel), defaults
-    found = len(ssd_boxes.candidates(plabel)[0])
-    ours, theirs = partial(ssd_boxes.decode, ploc, plabel), partial(per_label_torch, *tensors)
+    found = len(candidates(ploc, plabel).boxes)
+    image, ids = {"id": 1, "width": 640, "height": 480}, np.arange(1, LABELS)
+    ours = partial(decode_image, image, ploc, plabel, ids)
+    theirs = partial(per_label_torch, *tensors)
     ours(), theirs()
     compare(f"decode, {name} ({found} candidates)", goal, ours, theirs)
 
 
 def bench_infer(model: Path, inputs: Path, scratch: Path) -> None:
-    engine = ssd_engines.open_engine(model)
+    engine = engines.open_engine(model)
     paths, size = tensor_files(inputs)[:40], engine.batch or 1
     batch = np.zeros((size, *engine.shape), engine.dtype)
 
@@ -132,10 +126,14 @@ def bench_infer(model: Path, inputs: Path, scratch: Path) -> None:
             engine.run(batch)
 
     def files() -> None:
-        pool = ThreadPoolExecutor(ssd_infer.WRITERS)
-        sink = ssd_stream.Sink(pool, ssd_infer.write_outputs, ssd_stream.AHEAD * size)
-        put = lambda path, outputs: sink.put(scratch / path.stem, outputs, "BIN")  # noqa: E731
-        ssd_stream.run_files(engine, paths, size, 1, put)
+        pool = ThreadPoolExecutor(inference.WRITERS)
+        sink = workers.Sink(pool, inference.write_outputs, workers.AHEAD * size)
+
+        def put(group: list[Path], outputs: list[np.ndarray]) -> None:
+            for path, *single in zip(group, *outputs, strict=True):
+                sink.put(scratch / path.stem, single, "BIN")
+
+        inference.run_files(engine, paths, size, 1, put)
         sink.close()
 
     bare()
@@ -153,14 +151,15 @@ def main() -> None:
     args = parser.parse_args()
     ROUNDS = args.rounds
     torch.set_num_threads(1)  # small tensors: on a busy machine more threads only slow them down
-    pictures = sorted((args.data / "val2017").glob("*.jpg"))
-    pictures *= max(1, 400 // len(pictures))
+    images = sorted((args.data / "val2017").glob("*.jpg"))
+    images *= max(1, 400 // len(images))
+    sizes = [Image.open(path).size for path in images]
     print(f"{'':<34}{'baseline s':>11}{'ours s':>11}{'ratio':>10}{'goal':>9}")
     with tempfile.TemporaryDirectory() as name:
         scratch = Path(name)
         inputs = scratch / "in"
-        pair = partial(stage_way, pictures, inputs), partial(torchvision_way, pictures, inputs)
-        compare(f"preprocess, {len(pictures)} pictures", 1.8, *pair, partial(empty, inputs))
+        pair = partial(stage_way, images, sizes, inputs), partial(torchvision_way, images, inputs)
+        compare(f"preprocess, {len(images)} images", 1.8, *pair, partial(empty, inputs))
         bench_decode("clean", 40, 4)
         bench_decode("crowded", 3000, 20)
         if args.model:

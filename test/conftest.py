@@ -1,20 +1,28 @@
 """Fixtures only: running stages and drivers, and the data and models that tests run on."""
 
+import fcntl
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
-from resource import RLIMIT_FSIZE, setrlimit
+from types import SimpleNamespace
+
+from ssd.coco import IMAGE_FOLDER, INSTANCES
 
 import numpy as np
 import pytest
+import stage_process
+from models import COCO_TINY, ROOT, STANDIN, save_light
 from PIL import Image
 
-ROOT = Path(__file__).parents[1]
-STANDIN = ROOT / "test" / "ascend_standin"
-COCO_TINY = ROOT.parent / "shared" / "coco_tiny"
+os.environ["STANDIN_PYTHON"] = sys.executable  # has onnx, wherever a test's PATH leads
+NO_COCO_TINY = "no ../shared/coco_tiny beside the project"
+
+# what starts the tests in the background may let them ignore Ctrl-C, and so all that they start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
@@ -26,45 +34,37 @@ def run_stage():
     """
 
     def run(name, *args, env=None, room=None):
-        command = [sys.executable, str(ROOT / name), *map(str, args)]
-        limit = None if room is None else partial(setrlimit, RLIMIT_FSIZE, (room, room))
-        return subprocess.run(
-            command,
-            cwd="/",
-            env=os.environ | (env or {}),
-            capture_output=True,
-            text=True,
-            preexec_fn=limit,
-        )
+        args = [str(arg) for arg in args]
+        return stage_process.run(str(ROOT / name), args, os.environ | (env or {}), room)
 
     return run
 
 
 @pytest.fixture
 def refused():
-    """Check that a stage ended as it must on bad input: exit 1, one line on stderr with `told`."""
+    """Check that a stage ended as it must on bad input: exit 1, one line with the words."""
 
-    def check(done, *told):
+    def check(done, *words):
         assert done.returncode == 1
         assert done.stderr.count("\n") == 1, done.stderr
         stage = Path(done.args[1]).name
         assert done.stderr.startswith(f"{stage}: error: ")
-        for words in told:
-            assert str(words) in done.stderr
+        for part in words:
+            assert str(part) in done.stderr
 
     return check
 
 
 @pytest.fixture
 def run_driver():
-    """Run a driver from another folder; `first` is a folder to put first on PATH."""
+    """Run a driver of test/, or a copy by its path; `first` is a folder to put first on PATH."""
 
-    def run(name, *args, env=None, first=None):
+    def run(name, *args, env=None, first=None, cwd="/"):
         env = {"VIRTUAL_ENV": sys.prefix} | os.environ | (env or {})
         if first:
             env["PATH"] = f"{first}{os.pathsep}{env['PATH']}"
         command = ["bash", str(ROOT / "test" / name), *map(str, args)]
-        return subprocess.run(command, cwd="/", env=env, capture_output=True, text=True)
+        return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 
     return run
 
@@ -82,7 +82,7 @@ def standin(tmp_path, monkeypatch):
 def coco_tiny():
     """Real COCO pictures beside the project, where they are."""
     if not COCO_TINY.is_dir():
-        pytest.skip("no ../shared/coco_tiny beside the project")
+        pytest.skip(NO_COCO_TINY)
     return COCO_TINY
 
 
@@ -112,13 +112,79 @@ def tiny_coco(tmp_path):
 
 
 @pytest.fixture(scope="session")
+def make_once(tmp_path_factory):
+    """Have a folder filled by `make(folder)` once for all workers of pytest-xdist; return it."""
+    base = tmp_path_factory.getbasetemp()
+    base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def once(name, make):
+        folder, unfinished = base / name, base / f"{name}.part"
+        with open(base / f"{name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # until it is closed
+            if not folder.exists():
+                shutil.rmtree(unfinished, ignore_errors=True)
+                unfinished.mkdir()
+                make(unfinished)
+                unfinished.rename(folder)
+        return folder
+
+    return once
+
+
+@pytest.fixture(scope="session")
+def fit(make_once):
+    """Run ssd_sample.py with options once; return the folder that it filled (needs torch)."""
+    pytest.importorskip("torch")
+
+    def run(name, *options):
+        def make(folder):
+            args = ["--output", str(folder), *map(str, options)]
+            done = stage_process.run(str(ROOT / "ssd_sample.py"), args, os.environ)
+            assert done.returncode == 0, done.stderr
+
+        return make_once(name, make)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def sample(fit):
+    """The folder of the sample: `coco`, and `models/sample.pt` fitted to it; only to be read.
+
+    The environment's SSD_SAMPLE names one that is there already.
+    """
+    return Path(os.environ["SSD_SAMPLE"]) if "SSD_SAMPLE" in os.environ else fit("sample")
+
+
+@pytest.fixture(scope="session")
+def real(fit, make_once):
+    """`data` of 16 real images, and a `checkpoint` fitted to them; only to be read.
+
+    The first of those beside the project: enough to see whether two routes score alike, and so few
+    that every route can run.
+    """
+    if not COCO_TINY.is_dir():
+        pytest.skip(NO_COCO_TINY)
+
+    def make(folder):
+        (folder / IMAGE_FOLDER).symlink_to(COCO_TINY / IMAGE_FOLDER)
+        args = ["--keep-keys", "--limit", "16", str(COCO_TINY), str(folder / INSTANCES)]
+        done = stage_process.run(str(ROOT / "prepare-json.py"), args, os.environ)
+        assert done.returncode == 0, done.stderr
+
+    data = make_once("real_coco", make)
+    folder = fit("real", "--fit-to", data)
+    return SimpleNamespace(data=data, checkpoint=folder / "models" / "sample.pt")
+
+
+@pytest.fixture(scope="session")
 def network():
     """A random network, quick for its three labels, all of whose weights count (needs torch)."""
     torch = pytest.importorskip("torch")
-    import ssd_r34
+    from ssd.network import SSDR34
 
     torch.manual_seed(0)
-    made = ssd_r34.SSDR34(labels=3)
+    made = SSDR34(labels=3)
     for module in made.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.weight, 0.4, 0.8)
@@ -153,29 +219,5 @@ def onnx_file(checkpoint, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def light_onnx(tmp_path_factory):
-    """An ONNX file with the kit's interface, for five labels, that only moves numbers about.
-
-    Its outputs are slices of the picture itself, so pictures differ in what they give.
-    """
-    from onnx import TensorProto, helper, numpy_helper
-
-    def value(name, *shape):
-        return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", *shape])
-
-    sizes, weights, nodes, first = {"ploc": 4, "plabel": 5}, {"flat": [0, -1], "axis": [1]}, [], 0
-    nodes.append(helper.make_node("Reshape", ["image", "flat"], ["all"], "Reshape_0"))
-    for name, size in sizes.items():
-        weights |= {f"{name}_from": [first], f"{name}_to": [first + 8732 * size]}
-        weights |= {f"{name}_shape": [0, size, 8732]}
-        cut = ["all", f"{name}_from", f"{name}_to", "axis"]
-        nodes.append(helper.make_node("Slice", cut, [f"{name}_flat"], f"Slice_{name}"))
-        shape = [f"{name}_flat", f"{name}_shape"]
-        nodes.append(helper.make_node("Reshape", shape, [name], f"Reshape_{name}"))
-        first += 8732 * size
-    tensors = [numpy_helper.from_array(np.array(v), name) for name, v in weights.items()]
-    outputs = [value(name, size, 8732) for name, size in sizes.items()]
-    graph = helper.make_graph(nodes, "light", [value("image", 3, 300, 300)], outputs, tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 11)], ir_version=8)
-    path = tmp_path_factory.mktemp("light") / "light.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
+    """The model of `models.save_light`."""
+    return save_light(tmp_path_factory.mktemp("light") / "light.onnx")

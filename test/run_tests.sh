@@ -9,8 +9,8 @@ usage() {
     cat <<'EOF'
 Usage: bash test/run_tests.sh [PYTEST-ARGUMENT...]
 
-Installs requirements-dev.txt, then runs shellcheck, ruff, the sample and pytest; the tests that
-need no torch also on the oldest and the newest Python that the machine has.
+Installs requirements-dev.txt, then runs shellcheck, ruff, the sample and, on all processors,
+pytest; what may differ there also on the oldest and the newest Python that the machine has.
 
 Example: bash test/run_tests.sh -k boxes
 EOF
@@ -32,35 +32,48 @@ other_pythons() {
     printf '%s\n' "${found[0]}" "${found[-1]}" | sort -u | grep -v "^$ours " || true
 }
 
-# Runs the tests that need no torch on another Python, in an environment of its own.
-test_on() {  # MINOR PYTHON
+# Makes the environment of another Python, without torch.
+prepare() {  # MINOR PYTHON
     local venv=$root/.venv-3.$1
-    [[ -x $venv/bin/python3 ]] || stage "venv 3.$1" "$2" -m venv "$venv"
-    stage "install 3.$1" "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check \
-        -r "$root/requirements-infer.txt" onnx pytest -c "$root/constraints.txt"
-    stage "pytest 3.$1" "$venv/bin/python3" -m pytest --rootdir="$root" -c "$root/pyproject.toml" \
-        -m "not slow" "${torch_free[@]/#/$root/test/}"
+    [[ -x $venv/bin/python3 ]] || run "$2" -m venv "$venv"
+    run "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check \
+        -r "$root/requirements-infer.txt" onnx pytest pytest-xdist -c "$root/constraints.txt"
+}
+
+# Runs pytest on all processors; each worker has one, so that they do not wait for each other.
+run_pytest() {  # PYTHON ARGUMENT...
+    exec env -u SSD_DRIVER OMP_NUM_THREADS=1 "$1" -m pytest --rootdir="$root" -c "$root/pyproject.toml" \
+        --numprocesses=auto --dist=worksteal "${@:2}"
 }
 
 main() {
     [[ ${1:-} != --help ]] || { usage && exit 0; }
     local scratch minor python
-    local -a torch_free=(test_prepare_json.py
-        test_ssd_{analysis,boxes,coco,compare,curves,detect,draw,files,gallery,ladder,page,plots}.py
-        test_ssd_{postprocess,preprocess,report,score,table}.py)
+    # what needs no torch, but for the conversion's tests and those of the stand-in, which no user runs
+    local -a torch_free=("$root/test/unit" "$root"/test/stages/*{prepare_json,detect,infer,ladder,process,report}*)
+    local -A pythons=()
     use_environment "$root/requirements-dev.txt"
-    stage shellcheck shellcheck --external-sources --source-path="$root" "$root"/test/*.sh "$root/.ci/run"
-    stage ruff python3 -m ruff check "$root"
-    stage format python3 -m ruff format --check "$root"
+    while read -r minor python; do
+        pythons[$minor]=$python
+    done < <(other_pythons)
+    count_stages $((5 + 2 * ${#pythons[@]}))
+    stage "shellcheck" shellcheck --external-sources --source-path="$root" "$root"/test/*.sh "$root/.ci/run"
+    stage "ruff" python3 -m ruff check "$root"
+    stage "format" python3 -m ruff format --check "$root"
+    for minor in "${!pythons[@]}"; do
+        stage "environment for Python 3.$minor" prepare "$minor" "${pythons[$minor]}"
+    done
     scratch=$(mktemp -d)
     readonly scratch
     # shellcheck disable=SC2064  # the path is known now
     trap "rm -rf -- '$scratch'" EXIT
-    stage sample bash "$root/test/ssd_sample.sh" --output="$scratch/sample"
-    while read -r minor python <&3; do
-        test_on "$minor" "$python"
-    done 3< <(other_pythons)
-    stage pytest python3 -m pytest --rootdir="$root" -c "$root/pyproject.toml" "$@" "$root/test"
+    stage "sample" bash "$root/test/ssd_sample.sh" --output="$scratch/sample"
+    export SSD_SAMPLE=$scratch/sample  # for the tests, which need none of their own
+    stage "pytest" run_pytest python3 "$@" "$root/test"
+    for minor in "${!pythons[@]}"; do
+        stage "pytest, Python 3.$minor" run_pytest "$root/.venv-3.$minor/bin/python3" \
+            -m "not slow" --ignore-glob="*_standin*.py" "${torch_free[@]}"
+    done
 }
 
 main "$@"

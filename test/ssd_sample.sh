@@ -6,38 +6,36 @@ unset CDPATH
 source "$(dirname -- "${BASH_SOURCE[0]}")/drivers.sh"
 
 usage() {
-    cat <<'EOF'
+    cat <<'END'
 Usage: bash test/ssd_sample.sh [--output=./sample_data] [--batch_sizes=1,16]
 
 Installs requirements.txt into .venv (or into the active environment), draws a miniature COCO, fits
 a checkpoint to it, exports it, runs it and prints the table. Nothing is downloaded but packages.
 
 Example: bash test/ssd_sample.sh
-EOF
+END
 }
 
 main() {
-    local output=./sample_data batch_sizes=1,16
-    # shellcheck disable=SC2034  # read_batch_sizes fills it, which is all the checking needed
+    local models sizes count
     local -a batch_list
-    while (($#)); do
-        case $1 in
-            --output=*) output=${1#*=} ;;
-            --batch_sizes=*) batch_sizes=${1#*=} ;;
-            --help) usage && exit 0 ;;
-            *) unknown_option "$1" ;;
-        esac
-        shift
-    done
-    read_batch_sizes "$batch_sizes"
+    opt=([output]=./sample_data [batch_sizes]="1,16")
+    parse_options "" "$@"
+    read_batch_sizes
+    count=${#batch_list[@]} models=${opt[output]}/models sizes=--batch_sizes=${opt[batch_sizes]}
     use_environment "$root/requirements.txt"
-    if [[ ! -f $output/models/sample.pt ]]; then
-        stage sample python3 "$root/ssd_sample.py" --output "$output"
+    count_stages $((5 + 4 * count))  # its own, an export a batch size, and those of the evaluation
+    if [[ ! -s $models/sample.pt ]]; then
+        stage "sample" python3 "$root/ssd_sample.py" --output "${opt[output]}"
+    else
+        begin "sample (there already)"
     fi
-    stage models bash "$root/test/ssd_pth2om.sh" --batch_sizes="$batch_sizes" \
-        --pth_path="$output/models/sample.pt" --output="$output/models" --engine=onnxruntime
-    bash "$root/test/ssd_eval_acc_perf.sh" --data_path="$output" --batch_sizes="$batch_sizes" \
-        --models="$output/models" --output="$output/result" --engine=onnxruntime
+    run env SSD_STAGES="1 $stages" bash "$root/test/ssd_pth2om.sh" "$sizes" --engine=onnxruntime \
+        --pth_path="$models/sample.pt" --output="$models"
+    run env SSD_STAGES="$((1 + count)) $stages" bash "$root/test/ssd_eval_acc_perf.sh" "$sizes" \
+        --data_path="${opt[output]}" --engine=onnxruntime --models="$models" \
+        --output="${opt[output]}/result"
+    finish
 }
 
 main "$@"

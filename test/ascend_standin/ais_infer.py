@@ -57,7 +57,8 @@ def parse_args(argv: list[str]) -> argparse.Namespace:
 def main(argv: list[str]) -> int:
     """Run the tool; a failure is a traceback, as with the real one."""
     standin.start("ais_infer.py", argv)
-    os.environ.pop("STANDIN_AIS_BENCH", None)  # the edition of another tool
+    if standin.edition() > "2022-08":  # an edition of ais_bench
+        os.environ["STANDIN_EDITION"] = "2022-08"
     args = parse_args(argv)
     model = Model(args.model, args.device)
     if args.dymHW or args.dymDims or args.dymShape:

@@ -10,12 +10,21 @@ onnxruntime. They are steered by environment variables:
 STANDIN_CARDS     the chips of npu-smi, `NAME:HEALTH[:busy]` joined by commas, such as
                   `310P3:OK,310P3:Warning,310:OK:busy`; default `310P3:OK`; empty: no card at all.
 STANDIN_CANN      version of CANN, default 7.0.0. From 8 on, errors carry a process id and a time
-                  and a missing parser is EZ9010; from 8.5 on Ascend310 is no longer a target.
-STANDIN_AIS_BENCH `2023` makes ais_bench split the input over devices always, name the folders
-                  `device0`, not know --divide_input, accept writable models and write the
-                  percentile key of its summary with a run of blanks in it. `2024` makes it look at
-                  every path: no letters but A-Z a-z 0-9 _ - / . (so no `tensor([139]).bin`), no
-                  links, nothing that others may write, no output folder that others may read.
+                  and a missing parser is EZ9010; from 8.5 on their code stands behind a title,
+                  and Ascend310 is no longer a target.
+STANDIN_TBE       if set, atc imports what the operator compiler needs in the python3 of PATH.
+STANDIN_PYTHON    the Python that computes for atc, default the python3 of PATH.
+STANDIN_EDITION   of ais_bench and ais_infer.py, whose version is always 0.0.2; default 2023-12:
+                  2022-06 ais_infer.py names outputs `sample_id_N_output_K`;
+                  2022-08 it names them after the inputs (its default);
+                  2023-06 splits the input over devices always, names the folders `device0`, does
+                          not know --divide_input, accepts writable models, does not know the
+                          mode dymbatch, and has a run of blanks in a key of its summary;
+                  2024-02 looks at every path: no letters but A-Z a-z 0-9 _ - / . (so no
+                          `tensor([139]).bin`), no links, no other owner and group, nothing that
+                          others may write, no output folder that others may read; needs
+                          pkg_resources; writes times as (start, end);
+                  2025-12 has these rules in another module, and needs no pkg_resources.
 STANDIN_LOG       file to which every call of a program appends its argv as one line of JSON.
 STANDIN_ATC_ERROR `CODE[@TEXT]`: atc fails with this code (E10001, EZ3003, ..., or SIGSEGV), with
                   `@TEXT` only if TEXT is in one of its arguments.
@@ -57,10 +66,7 @@ def show_banner() -> None:
 def start(program: str, argv: list[str]) -> None:
     """Begin a program: its banner, and a line in STANDIN_LOG: `["atc", "--model=...", ...]`."""
     show_banner()
-    log = os.environ.get("STANDIN_LOG")
-    if log:
-        with open(log, "a") as file:
-            file.write(json.dumps([program, *argv]) + "\n")
+    log_call(program, *argv)
 
 
 def cards() -> list[Card]:
@@ -83,14 +89,27 @@ def cann_at_least(major: int, minor: int = 0) -> bool:
     return (*numbers, 0)[:2] >= (major, minor)
 
 
+def edition() -> str:
+    """Return the edition of the inference tool that is played; they compare as text."""
+    return os.environ.get("STANDIN_EDITION") or "2023-12"
+
+
 def is_2023() -> bool:
-    """Tell whether the ais_bench of 2023 is played, not the current one."""
-    return os.environ.get("STANDIN_AIS_BENCH") == "2023"
+    """Tell whether the ais_bench of the middle of 2023 is played."""
+    return edition() == "2023-06"
 
 
-def is_2024() -> bool:
-    """Tell whether the ais_bench is played that looks at the letters and modes of all paths."""
-    return os.environ.get("STANDIN_AIS_BENCH") == "2024"
+def has_rules() -> bool:
+    """Tell whether the ais_bench is played that looks at letters, owners and modes of all paths."""
+    return edition() >= "2024-02"
+
+
+def log_call(*words: str) -> None:
+    """Append a line to STANDIN_LOG: `["atc", "--model=...", ...]`."""
+    log = os.environ.get("STANDIN_LOG")
+    if log:
+        with open(log, "a") as file:
+            file.write(json.dumps(words) + "\n")
 
 
 def kill_after() -> int | None:

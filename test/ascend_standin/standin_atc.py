@@ -62,6 +62,7 @@ SOLUTIONS = {
     "request for the support of this operator type.",
     "EZ9010": "Submit an issue to request for support at https://gitee.com/ascend.",
 }
+TITLES = {"E10001": "Invalid_Argument", "E40020": "Environment_Error_Import_Python_Module_Failed"}
 MESSAGES = {  # what STANDIN_ATC_ERROR prints where no real cause gives the words
     "E10001": "Value [-1] for parameter [image] is invalid. Reason: maybe you should set "
     "input_shape to specify its shape.",

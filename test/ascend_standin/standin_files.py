@@ -26,7 +26,7 @@ def check_names(folder: str) -> None:
 
     Raises OpenException or RuntimeError.
     """
-    from ais_bench.infer.common.path_security_check import FileStat
+    from standin_paths import FileStat
 
     for name in os.listdir(folder):
         path = os.path.join(folder, name)
@@ -36,7 +36,7 @@ def check_names(folder: str) -> None:
 
 def list_folder(folder: str) -> list[str]:
     """Return the .npy and .bin files of a folder in natural order. Raises RuntimeError if none."""
-    if standin.is_2024():
+    if standin.has_rules():
         check_names(folder)
     names = sorted(name for name in os.listdir(folder) if name.endswith(SUFFIXES))
     if not names:
@@ -149,6 +149,8 @@ class Summary:
                 if names[0] == PADDING:
                     continue
                 stem = os.path.basename(names[0]).split(".")[0]
+                if standin.edition() < "2022-08":
+                    stem = f"sample_id_{run * count + j}_output"
                 path = where["folder"] / f"{stem}_{k}.{where['outfmt'].lower()}"
                 save_array(path, part)
                 entry = self.info["filesinfo"].setdefault(
@@ -171,7 +173,11 @@ class Summary:
         throughput = 1000 * batchsize / mean if mean else 0
         self.info["throughput"] = throughput
         if not old:
-            self.info |= {"npu_compute_time_list": times.exec_time_list, "pid": os.getpid()}
+            runs: list[Any] = times.exec_time_list
+            if standin.edition() >= "2024-02":
+                ends = np.cumsum(runs).tolist()
+                runs = [[end - took, end] for took, end in zip(runs, ends, strict=True)]
+            self.info |= {"npu_compute_time_list": runs, "pid": os.getpid()}
         say("INFO", "-----------------Performance Summary------------------")
         for name, values in lists.items():
             if all_lines or name == "NPU_compute_time":

@@ -39,6 +39,15 @@ def count_batch() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def check_version() -> None:
+    """Fail as the tool of early 2024 does where pkg_resources is missing."""
+    try:
+        import pkg_resources  # noqa: F401
+    except ImportError:
+        text = "local variable 'aclruntime_version' referenced before assignment"
+        raise UnboundLocalError(text) from None
+
+
 def run_model(model: Model, run: Run) -> float:
     """Run the inputs through the model; returns the throughput. Raises RuntimeError."""
     if run.folder is not None:
@@ -48,6 +57,8 @@ def run_model(model: Model, run: Run) -> float:
     else:
         files = list_inputs(run.input, len(model.inputs))
         batches = group_files(model, files, run.join)
+    if standin.edition() == "2024-02":
+        check_version()
     for _ in range(run.warmup_count):
         model.run_bytes(read_batch(model, batches[0], run.pure_data_type))
     model.times, model.runs = Times(), 0

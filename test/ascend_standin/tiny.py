@@ -64,6 +64,7 @@ def run(command, cwd=None, **env):
     """Run a program of the stand-in; returns the finished process, its stdout checked."""
     full = dict(os.environ)
     full = {name: value for name, value in full.items() if not name.startswith("STANDIN_")}
+    full["STANDIN_PYTHON"] = sys.executable
     bin_dir = str(Path(sys.executable).parent)
     full["PATH"] = os.pathsep.join([str(STANDIN), bin_dir, full.get("PATH", "")])
     full["PYTHONPATH"] = str(STANDIN)

@@ -1,16 +1,18 @@
-"""Play python3 for the drivers: log each call, and answer as told.
+"""Play python3 for the drivers: log each call, and answer as the rules say.
 
 FAKE_LOG    file to which every call's argv goes as one line of JSON
 FAKE_REAL   the Python that runs this
 FAKE_RULES  JSON: a list of {"if": [WORDS], "call": N, "print": TEXT, "complain": TEXT,
-            "write": {PATH: TEXT}, "status": N}; the first whose words are all among the call's
-            (ends of words do: `ssd_infer.py`), and whose number is the call's, from 1, is followed.
-            A negative status is a signal.
+            "write": {PATH: TEXT}, "pid": PATH, "seconds": N, "status": N}; the first
+            whose words are all among the call's (ends of words do: `ssd_infer.py`), and whose
+            number is the call's, from 1, is followed. pid: where its process is noted; seconds: how
+            long it sleeps. A negative status is a signal.
 """
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
 
@@ -32,6 +34,9 @@ def main(argv):
         Path(path).write_text(text)
     print(rule.get("print", ""), end="")
     print(rule.get("complain", ""), end="", file=sys.stderr, flush=True)
+    if "pid" in rule:
+        Path(rule["pid"]).write_text(str(os.getpid()))
+    time.sleep(rule.get("seconds", 0))
     status = rule.get("status", 0)
     if status < 0:
         os.kill(os.getpid(), -status)

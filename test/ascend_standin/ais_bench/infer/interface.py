@@ -32,7 +32,7 @@ class InferSession:
         standin.show_banner()
         if not os.path.isfile(model_path) or not str(model_path).endswith(".om"):
             raise RuntimeError(f"model_path:{model_path} is illegal. Please check.")
-        if standin.is_2024():
+        if standin.has_rules():
             _check_model(str(model_path))
         self.device_id = device_id
         self.model_path = model_path
@@ -94,7 +94,10 @@ class InferSession:
             raise RuntimeError(f"wrong infer_mode:{mode}, only support {MODES}")
         if mode not in ("static", "dymbatch"):
             raise fail(f"not a {mode} model!", f"not a {mode} model!")
-        if mode == "dymbatch":
+        if standin.is_2023() and mode == "dymbatch":  # a mode that it ignores
+            if not self.session.batch_is_set:
+                raise fail("check failed dym gearcount", FAILURE)
+        elif mode == "dymbatch":
             if not self.session.batches:
                 raise RuntimeError("not a dymbatch model!")
             self.set_dynamic_batchsize(feeds[0].shape[0])
@@ -135,6 +138,7 @@ class InferSession:
 
     def free_resource(self) -> None:
         """Give the memory of the model back."""
+        standin.log_call("free_resource")
 
     @staticmethod
     def finalize() -> None:
@@ -143,7 +147,7 @@ class InferSession:
 
 def _check_model(path: str) -> None:
     """Refuse a model whose path the tool of 2024 does not take. Raises RuntimeError."""
-    from ais_bench.infer.common.path_security_check import FileStat, OpenException
+    from standin_paths import FileStat, OpenException
 
     try:
         legal = FileStat(path).is_basically_legal("read")

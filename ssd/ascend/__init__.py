@@ -1,0 +1,1 @@
+"""Ascend's toolchain: cards, versions, .om files, atc and ais_bench."""

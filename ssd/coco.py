@@ -1,0 +1,288 @@
+"""COCO data sets: their layout, annotation files, and which images are scored."""
+
+import argparse
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
+
+from ssd.annotation_checks import check_areas, check_boxes
+from ssd.cli import KitError, first_few
+from ssd.files import read_json
+
+import numpy as np
+
+# paths below DATA/coco
+IMAGE_FOLDER = "val2017"
+INSTANCES = "annotations/instances_val2017.json"
+BBOX_ONLY = "annotations/bbox_only_instances_val2017.json"  # what prepare-json.py makes
+
+COCO_NAMES = (  # names of the category ids 1, 2, ...; a dash is an id that COCO does not use
+    "person, bicycle, car, motorcycle, airplane, bus, train, truck, boat, traffic light, fire "
+    "hydrant, -, stop sign, parking meter, bench, bird, cat, dog, horse, sheep, cow, elephant, "
+    "bear, zebra, giraffe, -, backpack, umbrella, -, -, handbag, tie, suitcase, frisbee, skis, "
+    "snowboard, sports ball, kite, baseball bat, baseball glove, skateboard, surfboard, tennis "
+    "racket, bottle, -, wine glass, cup, fork, knife, spoon, bowl, banana, apple, sandwich, "
+    "orange, broccoli, carrot, hot dog, pizza, donut, cake, chair, couch, potted plant, bed, -, "
+    "dining table, -, -, toilet, -, tv, laptop, mouse, remote, keyboard, cell phone, microwave, "
+    "oven, toaster, sink, refrigerator, -, book, clock, vase, scissors, teddy bear, hair drier, "
+    "toothbrush"
+)
+COCO_CATEGORIES = [
+    {"id": i, "name": name} for i, name in enumerate(COCO_NAMES.split(", "), start=1) if name != "-"
+]
+EXACT = 2**53  # whole numbers below are exact in float64, which many JSON readers turn them into
+
+
+def is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < EXACT
+
+
+def is_whole(value: object) -> bool:
+    return type(value) is int and 0 <= value < EXACT
+
+
+def is_text(value: object, errors: str = "strict") -> bool:
+    """Return whether it is a text that UTF-8 has, without lone surrogates."""
+    try:
+        return isinstance(value, str) and value.encode(errors=errors) is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def is_file_name(value: object) -> bool:
+    return is_text(value, "surrogateescape")  # Python's form of bytes that are no UTF-8
+
+
+def is_size(value: object) -> bool:
+    return is_number(value) and value > 0
+
+
+def is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
+Kind = Callable[[object], bool]
+FIELDS: dict[str, dict[str, Kind]] = {  # the fields of an instances file that the kit reads
+    "images": {"id": is_whole, "file_name": is_file_name, "height": is_size, "width": is_size},
+    "annotations": {"id": is_whole, "image_id": is_whole, "category_id": is_whole, "bbox": is_box},
+    "categories": {"id": is_whole, "name": is_text},
+}
+SCORED_FIELDS: dict[str, Kind] = {"area": is_number, "iscrowd": lambda value: value in (0, 1)}
+
+
+def annotation_path(data: Path, annotation: Path | None = None) -> Path:
+    """Return the annotation file of DATA/coco: the one given, else prepare-json.py's, else COCO's.
+
+    Raises KitError if the folder or the file is missing.
+    """
+    if annotation is None:
+        if not data.is_dir():
+            raise KitError(
+                f"{data}: no such folder; --data wants the one that holds {IMAGE_FOLDER}/"
+            )
+        annotation = data / (BBOX_ONLY if (data / BBOX_ONLY).exists() else INSTANCES)
+    if not annotation.is_file():
+        raise KitError(f"{annotation}: no such file; fetch COCO's annotations or check the path")
+    return annotation
+
+
+def read_instances(path: Path) -> dict[str, Any]:
+    """Read a COCO instances file.
+
+    Raises KitError if it is missing, broken, or not an instances file (captions, results, ...), or
+    if ids in it do not fit together, or boxes cannot be right.
+    """
+    instances = read_json(path)
+    ids = {}
+    for part, fields in FIELDS.items():
+        rows = instances.get(part) if isinstance(instances, dict) else None
+        if not isinstance(rows, list):
+            raise KitError(f"{path}: no list of {part}; give a COCO instances file")
+        check_fields(rows, part, fields, path)
+        ids[part] = {row["id"] for row in rows}
+        if len(ids[part]) < len(rows):
+            raise KitError(f"{path}: {part} that share an id; fetch or make it again")
+    for part in ("images", "categories"):
+        if not ids[part]:
+            raise KitError(f"{path}: no {part}; give a COCO instances file")
+    for key, part in (("image_id", "images"), ("category_id", "categories")):
+        unknown = {annotation[key] for annotation in instances["annotations"]} - ids[part]
+        if unknown:
+            raise KitError(
+                f"{path}: annotations of {part} that are not listed "
+                f"({first_few(sorted(unknown))}); fetch or make it again"
+            )
+    check_boxes(instances, path)
+    return instances
+
+
+def check_fields(rows: list[Any], part: str, fields: dict[str, Kind], path: Path) -> None:
+    """Raise KitError unless each row of a part of an instances file has those fields."""
+    for row in rows:
+        missing = fields.keys() - row.keys() if isinstance(row, dict) else fields.keys()
+        if missing:
+            names = ", ".join(sorted(missing))
+            raise KitError(f"{path}: {part} without {names}; give a COCO instances file")
+        for key, is_right in fields.items():
+            if not is_right(row[key]):
+                value = json.dumps(row[key])[:40]
+                raise KitError(f"{path}: {part} with {key} {value}; fetch or make it again")
+
+
+def check_scorable(instances: dict[str, Any], path: Path) -> None:
+    """Raise KitError unless the annotations have what scoring reads, area and iscrowd, in order."""
+    annotations = instances["annotations"]
+    if any("area" not in a or "iscrowd" not in a for a in annotations):
+        raise KitError(
+            f"{path}: annotations without area or iscrowd cannot be scored; "
+            "make it again with prepare-json.py --keep-keys (--fill-area, if its source has none)"
+        )
+    check_fields(annotations, "annotations", SCORED_FIELDS, path)
+    check_areas(instances, path)
+
+
+def fill_area(instances: dict[str, Any]) -> dict[str, Any]:
+    """Return the instances with area (width times height) and iscrowd (0) where they are missing.
+
+    Other tools assume these for data sets without them.
+    """
+    annotations = [
+        {"area": annotation["bbox"][2] * annotation["bbox"][3], "iscrowd": 0} | annotation
+        for annotation in instances["annotations"]
+    ]
+    return instances | {"annotations": annotations}
+
+
+def select_images(instances: dict[str, Any], all_images: bool) -> list[dict[str, Any]]:
+    """Return the images that are scored, in file order: those with an annotation, or all.
+
+    A crowd annotation counts as one. val2017: 4952 of 5000.
+    """
+    annotated = {annotation["image_id"] for annotation in instances["annotations"]}
+    return [image for image in instances["images"] if all_images or image["id"] in annotated]
+
+
+def describe_selection(instances: dict[str, Any], selected: list[dict[str, Any]]) -> str:
+    """Return in words which images are scored, for the reader of a mAP."""
+    total = len(instances["images"])
+    if len(selected) == total:
+        return f"all {total} images"
+    left_out = total - len(selected)
+    return f"{len(selected)} of {total} images ({left_out} without annotation left out)"
+
+
+def image_path(folder: Path, file_name: str) -> Path:
+    """Return the path of an image.
+
+    Raises KitError if `file_name` leads out of `folder`, or holds control characters, which would
+    break the line that reports a bad image.
+    """
+    if any(ord(letter) < ord(" ") for letter in file_name):
+        raise KitError(f"{file_name!r}: file_name with control characters; correct it")
+    parts = PurePosixPath(file_name.replace("\\", "/"))
+    if parts.is_absolute() or ".." in parts.parts or not parts.parts:
+        raise KitError(f"{file_name!r}: file_name leaves the image folder {folder}; correct it")
+    return folder / parts  # also where Windows wrote the name
+
+
+def category_names(instances: dict[str, Any]) -> dict[int, str]:
+    """Return each category id's name; names that several share have the id behind them."""
+    shared = Counter(category["name"] for category in instances["categories"])
+    return {
+        category["id"]: category["name"] + f" ({category['id']})" * (shared[category["name"]] > 1)
+        for category in instances["categories"]
+    }
+
+
+def category_ids(instances: dict[str, Any]) -> np.ndarray:
+    """Return the category id of labels 1, 2, ...: the order of the file (COCO's ids have gaps)."""
+    return np.array([category["id"] for category in instances["categories"]], np.int64)
+
+
+class DataSet(NamedTuple):
+    """A data set as the user named it; `selected` holds the entries of the images to be scored."""
+
+    annotation: Path
+    image_folder: Path
+    instances: dict[str, Any]
+    selected: list[dict[str, Any]]
+
+
+def add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that `open_data` reads."""
+    parser.add_argument(
+        "--data",
+        "--data_path",
+        metavar="DIR",
+        type=Path,
+        help=f"the data set: {IMAGE_FOLDER}/, {INSTANCES}, or a folder coco/ with these",
+    )
+    parser.add_argument(
+        "--annotation",
+        metavar="FILE",
+        type=Path,
+        help=f"COCO instances file (default: {BBOX_ONLY} if there, else {INSTANCES}, of --data)",
+    )
+    parser.add_argument(
+        "--images",
+        metavar="DIR",
+        type=Path,
+        help=f"image folder (default: {IMAGE_FOLDER} of --data)",
+    )
+    parser.add_argument(
+        "--all-images",
+        action="store_true",
+        help="also images without annotation, which is COCO's official protocol",
+    )
+
+
+def data_folder(data: Path) -> Path:
+    """Return the folder that holds the data set: DATA/coco if there is one, else DATA itself."""
+    return data / "coco" if (data / "coco").is_dir() else data
+
+
+def open_data(args: argparse.Namespace) -> DataSet:
+    """Read the data set that the options of `add_data_arguments` name.
+
+    Raises KitError if something is missing or no instances file, or no image is left to score.
+    """
+    if args.data is None and args.annotation is None:
+        raise KitError("no data set: give --data DIR (or --annotation FILE)")
+    data = None if args.data is None else data_folder(args.data)
+    annotation = annotation_path(data, args.annotation)
+    image_folder = args.images or (data or annotation.parent.parent) / IMAGE_FOLDER
+    instances = read_instances(annotation)
+    selected = select_images(instances, args.all_images)
+    if not selected:
+        raise KitError(f"{annotation}: no image has an annotation; give --all-images or another")
+    return DataSet(annotation, image_folder, instances, selected)
+
+
+IMAGE_KEYS = ("id", "file_name", "height", "width")
+ANNOTATION_KEYS = ("image_id", "bbox", "category_id", "id")
+
+
+def prepare(instances: dict[str, Any], keep_keys: bool) -> dict[str, Any]:
+    """Return the reduced instances; with `keep_keys` annotations lose only their polygons."""
+    if keep_keys:
+        annotations = [annotation | {"segmentation": []} for annotation in instances["annotations"]]
+    else:
+        annotations = [{key: a[key] for key in ANNOTATION_KEYS} for a in instances["annotations"]]
+    return {
+        "images": [{key: image[key] for key in IMAGE_KEYS} for image in instances["images"]],
+        "annotations": annotations,
+        "categories": instances["categories"],
+    }
+
+
+def first_images(instances: dict[str, Any], count: int, all_images: bool) -> dict[str, Any]:
+    """Return the instances of the first `count` images that are scored, of all if fewer are.
+
+    Categories stay, as label k is the kth of them.
+    """
+    images = select_images(instances, all_images)[:count]
+    ids = {image["id"] for image in images}
+    annotations = [a for a in instances["annotations"] if a["image_id"] in ids]
+    return instances | {"images": images, "annotations": annotations}

@@ -1,0 +1,1 @@
+"""Detection on the user's own images, videos and cameras."""

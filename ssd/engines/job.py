@@ -1,0 +1,297 @@
+"""One run of a model over input files, or on nothing to time it: what is asked, done and noted."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssd import __version__, coco
+from ssd.ascend import ais_bench, path_rules, summaries
+from ssd.ascend.om import batch_of, takes_batches
+from ssd.ascend.toolkit import card_facts, newer_note
+from ssd.cli import KitError, note
+from ssd.detections import check_room, write_detections
+from ssd.engines import checkpoint_of, input_and_labels, open_engine
+from ssd.engines.base import Engine
+from ssd.engines.choice import Choice, enough_runs
+from ssd.engines.in_process import check_labels, run_to_detections
+from ssd.engines.inference import files_info, run_to_files, shard_of, summary_of, time_pure, warm_up
+from ssd.engines.shards import run_shards
+from ssd.files import (
+    CHECKPOINT_KEY,
+    claim_folder,
+    clear_folder,
+    digest,
+    digest_files,
+    own_folder,
+    read_json,
+    sha256,
+    write_json,
+)
+from ssd.tensors import INPUT_SHAPES, input_layout, tensor_id, whole_outputs
+
+FIXED = {"model_sha256", "images", "annotation", "route", "precision"}  # another run if they differ
+LINKS = "_todo"  # end of the folder with links to the inputs that were not run yet
+
+
+class Job(NamedTuple):
+    """What is asked for.
+
+    inputs: files, none to time pure inference. from_images: they are the images of `data`, in its
+    order, from which inputs are made on the way. data: the data set of the inputs, None if it is
+    not known (needed to decode in process). target: where results go, without _summary.json; None:
+    nowhere. loop: None is as many runs as the device needs.
+    """
+
+    model: Path
+    choice: Choice
+    precision: str
+    batch: int | None
+    inputs: list[Path]
+    from_images: bool
+    data: coco.DataSet | None
+    target: Path | None
+    loop: int | None
+    warmup: int
+    outfmt: str
+    workers: int
+    shard: tuple[int, int]
+    script: Path  # ssd_infer.py, and its arguments, for a run on several cards
+    argv: list[str]
+
+    def beside(self, end: str) -> Path:
+        """Return a path beside the target: its name and `end`."""
+        return self.target.with_name(self.target.name + end)
+
+    def ids(self) -> list[int]:
+        """Return the image id of each input."""
+        if self.from_images:
+            return [image["id"] for image in self.data.selected]
+        return [tensor_id(path) for path in self.inputs]
+
+    def whole_outputs(self) -> dict[int, list[Path]]:
+        """Return the outputs that are there already, by image id."""
+        labels = len(self.data.instances["categories"]) + 1 if self.data else None
+        return whole_outputs(self.target, labels) if self.target and self.inputs else {}
+
+
+def run(job: Job, force: bool) -> dict[str, Any]:
+    """Do a job, or as much of it as was not done, and return its summary.
+
+    force: replace what another run left there. Raises KitError if model, inputs and data do not go
+    together, or another run's results lie there.
+    """
+    tool = job.choice.tool if not job.choice.in_process else None
+    several = "," in job.choice.device
+    engine = None
+    if not tool and not several:
+        choice = job.choice
+        engine = open_engine(job.model, choice.device, choice.engine, job.precision)
+        print(f"engine {engine.name}, {engine.provider}; input {engine.dtype} {engine.shape}")
+    dtype, labels = (engine.dtype, engine.labels) if engine else input_and_labels(job.model)
+    if job.data:
+        check_labels(job.model, labels, job.data)
+    check_inputs(job, dtype)
+    if job.choice.tool and job.choice.tool.rules:
+        folders = [job.target.parent, job.target] if tool and job.target else []
+        path_rules.check_run(job.model, folders, job.inputs if tool else [])
+    if job.choice.engine == "ascend" and (newer := newer_note(job.model)):
+        note(newer)
+    size = batch_size(job.model, engine.batch if engine else batch_of(job.model), job.batch)
+    if job.loop is None:
+        job = job._replace(loop=enough_runs(job.choice, size))
+    made_from = record(job, engine.name if engine else job.choice.tool.name, size)
+    if job.target:
+        kept = find_kept(job, made_from)
+        if kept:
+            note(f"{job.target}: kept, it is of the same model and inputs")
+            return kept
+        if job.choice.in_process and job.inputs:
+            check_room(job.beside("_detections.json"), len(job.inputs))
+        if job.inputs:
+            claim_folder(job.target, made_from, set() if force else FIXED)
+        job.beside("_summary.json").unlink(missing_ok=True)  # of another run
+    start = time.perf_counter()
+    if tool:
+        found = run_tool(job, size)
+    elif several:
+        found = run_cards(job)
+    else:
+        warm_up(engine, size, job.warmup)
+        start = time.perf_counter()
+        found = run_engine(job, engine, size)
+    seconds = {"wall": time.perf_counter() - start} | found["seconds"]  # cards time themselves
+    summary = found | {
+        "batch_size": size,
+        "model": str(job.model),
+        "model_sha256": made_from["model_sha256"],
+        "input_dtype": dtype,
+        "seconds": seconds,
+        "images_per_second": found["images"] / seconds["wall"],
+        "facts": facts(job),
+        "warnings": [job.choice.unused] if job.choice.unused else [],
+        "made_from": made_from,
+    }
+    if job.choice.in_process and job.inputs:
+        summary["detections_sha256"] = sha256(job.beside("_detections.json"))
+    if job.target:
+        write_json(job.beside("_summary.json"), summary)
+    return summary
+
+
+def check_inputs(job: Job, dtype: str) -> None:
+    """Raise KitError unless the input files are what the model takes."""
+    if not job.inputs or job.from_images:
+        return
+    found, expected = input_layout(job.inputs[0]), (dtype, INPUT_SHAPES[dtype])
+    if found != expected:
+        raise KitError(
+            f"{job.inputs[0]}: {' '.join(map(str, found))}, {job.model} takes {dtype} "
+            f"{INPUT_SHAPES[dtype]}; make them with ssd_preprocess.py --dtype {dtype}"
+        )
+
+
+def facts(job: Job) -> dict[str, str]:
+    """Return what the report says of the device and the route; empty but on a card."""
+    if job.choice.engine != "ascend":
+        return {}
+    route = "in process" if job.choice.in_process else "files"
+    return {"devices": job.choice.device, "route": route} | card_facts(job.model)
+
+
+def batch_size(model: Path, its_batch: int | None, asked: int | None) -> int:
+    """Return the batch size: the model's, else what was asked for. KitError if they differ."""
+    if its_batch and asked not in (None, its_batch):
+        raise KitError(
+            f"{model}: has batch size {its_batch}, --batchsize {asked} was given; "
+            "leave it out or take another model"
+        )
+    return its_batch or asked or 1
+
+
+def record(job: Job, engine: str, size: int) -> dict[str, Any]:
+    """Return what the results of a job are made from and with."""
+    found = {"kit": __version__, "model_sha256": sha256(job.model), "engine": engine}
+    found |= {"device": job.choice.device, "precision": job.precision, "batch": size}
+    if not job.inputs:
+        return found | {"loop": job.loop}
+    route = "in process" if job.choice.in_process else "files"
+    found |= {"images": digest(job.ids()), "inputs": digest_files(job.inputs), "route": route}
+    if job.choice.in_process:  # labels and sizes of images come from it
+        found["annotation"] = sha256(job.data.annotation)
+    return found
+
+
+def find_kept(job: Job, made_from: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the summary of the same job if it is done, and what it made is still there.
+
+    Outputs that were removed once they were scored count as there while the scores and the
+    detections are of this run.
+    """
+    path = job.beside("_summary.json")
+    try:
+        summary = read_json(path) if path.exists() else {}
+    except KitError:  # broken, so made again
+        return None
+    if not isinstance(summary, dict) or summary.get("made_from") != made_from:
+        return None
+    if not job.inputs:
+        done = True
+    elif job.choice.in_process:
+        found = job.beside("_detections.json")
+        done = found.is_file() and sha256(found) == summary.get("detections_sha256")
+    else:
+        done = len(job.whole_outputs()) >= len(job.inputs) or is_scored(job, made_from)
+    return summary if done else None
+
+
+def is_scored(job: Job, made_from: dict[str, Any]) -> bool:
+    """Return whether the scores and the detections of a job's outputs are there."""
+    scores, detections = job.beside("_result.json"), job.beside("_detections.json")
+    if not scores.is_file() or not detections.is_file():
+        return False
+    result = read_json(scores)
+    scored = result.get("made_from", {})
+    return (
+        scored.get("inference") == digest(made_from)
+        and (not job.data or scored["annotation"] == sha256(job.data.annotation))
+        and result["detections_sha256"] == sha256(detections)
+    )
+
+
+def run_engine(job: Job, engine: Engine, size: int) -> dict[str, Any]:
+    """Run a job in this process; return its part of the summary."""
+    if not job.inputs:
+        times, images = time_pure(engine, size, job.loop), job.loop * size
+    elif job.choice.in_process:
+        image_of = {image["id"]: image for image in job.data.selected}
+        sources = [(image_of[i], path) for i, path in zip(job.ids(), job.inputs, strict=True)]
+        mine = shard_of(sources, size, job.shard)
+        times, detections, images = run_to_detections(
+            engine, mine, size, job.loop, job.data, job.target, job.workers, job.from_images
+        )
+        write_detections(job.beside("_detections.json"), detections)
+    else:
+        done = job.whole_outputs()
+        paths = [path for path in job.inputs if tensor_id(path) not in done]
+        times = run_to_files(engine, paths, size, job.loop, job.target, job.outfmt)
+        images = len(paths)
+    writes = job.target and not job.choice.in_process
+    return summary_of(times, size, images) | {
+        "engine": engine.name,
+        "provider": engine.provider,
+        CHECKPOINT_KEY: engine.checkpoint,
+        "filesinfo": files_info(job.inputs, job.target, job.outfmt) if writes else {},
+    }
+
+
+def run_tool(job: Job, size: int) -> dict[str, Any]:
+    """Run a job with Ascend's tool; return its part of the summary."""
+    tool, target = job.choice.tool, job.target
+    ais_bench.restore_plain(target)
+    done = job.whole_outputs()
+    todo = [path for path in job.inputs if tensor_id(path) not in done] or job.inputs
+    cards = job.choice.device.split(",")[: len(todo) or None]  # one without a file would fail
+    links = job.beside(LINKS)
+    more = ["--dymBatch", str(size)] if takes_batches(job.model) else []
+    more += ["--outfmt", job.outfmt]
+    if not tool.script:
+        more += ["--warmup_count", str(job.warmup)]
+    elif job.warmup != 1:
+        note(f"note: {tool.name} has no --warmup_count; it warms up as it likes")
+    if job.inputs:
+        summaries.forget_summaries(target.parent, target.name)
+        for path in [*target.glob("**/tensor*"), *target.glob("**/sample_id_*")]:
+            if tensor_id(path) not in done:  # half of a pair, which another card would not replace
+                path.unlink()
+        more += ["--input", str(ais_bench.folder_of(todo, links, tool.rules))]
+        more += ["--loop", str(job.loop)] if job.loop > 1 else []
+        if len(cards) > 1 and ais_bench.divides_inputs(tool):
+            more += ["--divide_input", "1"]
+    else:
+        more += ["--loop", str(job.loop)]
+        clear_folder(target)
+        own_folder(target)
+    command = ais_bench.tool_command(
+        tool, job.model, size, ",".join(cards), target.parent, target.name, more
+    )
+    try:
+        wall = ais_bench.run_tool(command, job.beside(".log"))
+        parts = summaries.read_summaries(target.parent, target.name)
+        summaries.restore_names(parts, todo)
+    finally:
+        clear_folder(links)
+        if not job.inputs:
+            clear_folder(target)  # outputs of nothing
+    images = len(todo) if job.inputs else job.loop * size
+    found = {"images": images, "engine": tool.name, "provider": f"card {job.choice.device}"}
+    found[CHECKPOINT_KEY] = checkpoint_of(job.model)
+    return summaries.join_summaries(parts, size) | found | {"seconds": {"tool": wall}}
+
+
+def run_cards(job: Job) -> dict[str, Any]:
+    """Run a job on several cards, in a process each; return its part of the summary."""
+    image_ids = [image["id"] for image in job.data.selected]
+    devices = job.choice.device.split(",")
+    summary, found = run_shards(job.script, job.argv, devices, job.target, image_ids)
+    write_detections(job.beside("_detections.json"), found)
+    return summary

@@ -1,0 +1,1 @@
+"""The accuracy ladder: where does the mAP fall?"""

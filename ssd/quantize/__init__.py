@@ -1,0 +1,1 @@
+"""Quantization to INT8, and what it costs."""

@@ -1,0 +1,1 @@
+"""The report: metrics, charts, gallery and pages."""

@@ -1,0 +1,169 @@
+"""The report's charts as matplotlib figures; ssd.report.render turns them into SVG and PNG.
+
+Texts are English here; render.CHINESE has the Chinese forms for the page.
+"""
+
+from typing import Any
+
+from ssd.report.collect import BASELINE_FPS
+from ssd.report.render import MUTED, SERIES, Chart
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH = 4.5  # inches: half of a desktop page, and small enough for a phone
+BAR = 0.135  # width of the bar of a class, inches
+MAX_BARS = 120  # classes in a chart; of more, those at both ends are shown
+STEP_ORDER = ("infer", "read", "write", "decode", "score")  # the longest as a rule first
+
+
+def axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def legend(ax: Axes, columns: int = 3) -> None:
+    """Put the legend above the axes, at their left."""
+    handles = {"handlelength": 1.4, "columnspacing": 1.2, "borderaxespad": 0.2}
+    ax.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, **handles)
+
+
+def batch_axis(ax: Axes, batches: list[int]) -> None:
+    ax.set_xscale("log", base=2)
+    ax.set_xticks(batches, [str(batch) for batch in batches])
+    ax.minorticks_off()
+    ax.set_xlabel("batch size (log scale)")
+    ax.set_ylim(0, ax.get_ylim()[1] * 1.05)
+    ax.margins(x=0.08)
+
+
+def lines(ax: Axes, x: list[int], curves: dict[str, list[float | None]]) -> None:
+    """Draw named curves, each with another marker; a value of None is left out."""
+    marks = zip("osD^v", SERIES, strict=True)
+    for (name, y), (mark, color) in zip(curves.items(), marks, strict=False):
+        points = [(a, b) for a, b in zip(x, y, strict=True) if b is not None]
+        if points:
+            ax.plot(*zip(*points, strict=True), marker=mark, ms=5, color=color, label=name)
+
+
+def fps(report: dict[str, Any]) -> Figure:
+    figure, ax = axes(2.9)
+    rows = report["rows"]
+    curves = {"inference alone": "fps", "end to end": "end_to_end"}
+    batches = [row["batch"] for row in rows]
+    lines(ax, batches, {name: [row[key] for row in rows] for name, key in curves.items()})
+    batch_axis(ax, batches)
+    ax.set_ylabel("images/s")
+    legend(ax)
+    return figure
+
+
+def latency(report: dict[str, Any]) -> Figure:
+    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
+    rows, axs = report["rows"], figure.subplots(2, 1, sharex=True)
+    batches = [row["batch"] for row in rows]
+    shown = zip(axs, ("latency_ms", "latency_per_image_ms"), strict=True)
+    for ax, key in shown:
+        curves = {name: [row[key].get(name) for row in rows] for name in ("mean", "p50", "p99")}
+        lines(ax, batches, curves)
+        batch_axis(ax, batches)
+    axs[0].set(ylabel="ms per batch", xlabel="")
+    axs[1].set_ylabel("ms per image")
+    legend(axs[0])
+    return figure
+
+
+def published(report: dict[str, Any]) -> Figure | None:
+    rows = report["published"]
+    if not rows:
+        return None
+    figure, ax = axes(2.9)
+    batches = [row["batch"] for row in rows]
+    lines(ax, batches, {f"Ascend {chip}": [row[chip] for row in rows] for chip in ("310", "310P")})
+    ax.axhline(BASELINE_FPS, color=MUTED, ls=(0, (4, 3)), lw=1.2, label="baseline (GPU)")
+    batch_axis(ax, batches)
+    ax.set_ylabel("images/s")
+    legend(ax)
+    return figure
+
+
+def time_split(report: dict[str, Any]) -> Figure | None:
+    rows = [row for row in report["rows"] if row["seconds"]]
+    if not rows:
+        return None
+    figure, ax = axes(1.1 + 0.34 * len(rows))
+    left = np.zeros(len(rows))
+    steps = [step for step in STEP_ORDER if any(step in row["seconds"] for row in rows)]
+    for step in steps:
+        width = np.array([row["seconds"].get(step, 0) for row in rows])
+        color = SERIES[STEP_ORDER.index(step)]
+        ax.barh(range(len(rows)), width, left=left, height=0.62, color=color, label=step)
+        left += width
+    ax.set_yticks(range(len(rows)), [str(row["batch"]) for row in rows])
+    ax.invert_yaxis()
+    ax.set(xlabel="seconds", ylabel="batch size")
+    ax.grid(axis="y", visible=False)
+    legend(ax, 5)
+    return figure
+
+
+def bars(names: list[str], values: list[float], title: str) -> Figure | None:
+    """Draw a bar for each name, losses in another color.
+
+    Of more than MAX_BARS those at both ends, and between them how many are left out.
+    """
+    if not names:
+        return None
+    left_out = len(names) - MAX_BARS
+    if left_out > 0:
+        half = MAX_BARS // 2
+        names = [*names[:half], f"… {left_out} …", *names[-half:]]
+        values = [*values[:half], np.nan, *values[-half:]]
+    figure, ax = axes(3.1, max(WIDTH, 0.9 + BAR * len(names)))
+    colors = [SERIES[1] if value < 0 else SERIES[0] for value in values]
+    drawn = ax.bar(range(len(names)), values, width=0.72, color=colors)
+    texts = ["" if np.isnan(value) else f"{value:.1f}" for value in values]
+    ax.bar_label(drawn, texts, padding=3, fontsize=7, rotation=90)
+    ax.set_xticks(range(len(names)), [short(name) for name in names], rotation=90, fontsize=8)
+    ax.set_xlim(-0.8, len(names) - 0.2)
+    ax.margins(y=0.16)
+    if np.nanmin(values) >= 0:
+        ax.set_ylim(0, max(np.nanmax(values), 1) * 1.16)
+    ax.tick_params(axis="x", length=0)
+    ax.set_ylabel(title)
+    ax.grid(axis="x", visible=False)
+    return figure
+
+
+def short(name: str, most: int = 22) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+SPEED: dict[str, Chart] = {
+    "fps": fps,
+    "latency": latency,
+    "published": published,
+    "time_split": time_split,
+}
+
+
+def compare_fps(comparison: dict[str, Any]) -> Figure:
+    figure, ax = axes(2.9)
+    rows = comparison["rows"]
+    batches = [row["batch"] for row in rows]
+    curves = {side.upper(): [row["fps"][side] for row in rows] for side in ("a", "b")}
+    lines(ax, batches, curves)
+    batch_axis(ax, batches)
+    ax.set_ylabel("images/s")
+    legend(ax)
+    return figure
+
+
+def class_difference(comparison: dict[str, Any]) -> Figure | None:
+    rows = [row for row in comparison["classes"] if row["verdict"] in ("better", "worse")]
+    values = [100 * row["difference"] for row in rows]
+    return bars([row["name"] for row in rows], values, "AP, difference in points")
+
+
+COMPARED: dict[str, Chart] = {"compare_fps": compare_fps, "class_difference": class_difference}

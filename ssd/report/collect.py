@@ -1,0 +1,258 @@
+"""What a run left in its result folder, as rows of one batch size each, and facts."""
+
+import importlib.metadata
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+from ssd import coco
+from ssd.ascend import summaries
+from ssd.boxes import SSD300
+from ssd.cli import KitError, first_few, note
+from ssd.files import CHECKPOINT_KEY, digest, read_json, sha256
+from ssd.workers import num_cpus
+
+import numpy as np
+
+BASELINE_FPS = 482.627  # published, of the GPU that the cards are compared with
+PUBLISHED = [  # images/s of the published Ascend run, mAP 23.030 % at every batch size
+    {"batch": 1, "310": 711.356, "310P": 925.091},
+    {"batch": 4, "310": 825.516, "310P": 1302.783},
+    {"batch": 8, "310": 849.156, "310P": 1406.351},
+    {"batch": 16, "310": 862.468, "310P": 1358.895},
+    {"batch": 32, "310": 812.836, "310P": 1370.644},
+    {"batch": 64, "310": 810.368, "310P": 914.474},
+]
+PERCENTILES = (50, 90, 95, 99)
+NAMED = {50: "median", 99: "percentile(99%)"}  # of them, in the summary of a tool
+STEPS = ("read", "infer", "write", "decode", "score")  # what a run's time goes to, in order
+PACKAGES = ("numpy", "onnxruntime", "torch", "openvino", "pillow", "hotcoco")
+
+
+def summary_of(folder: Path, name: str) -> dict[str, Any]:
+    """Return the summary of a run; {} if it was not made.
+
+    Those of a tool that somebody ran by hand, one for each device, are joined.
+    """
+    found = summaries.read_summaries(folder, name)
+    if len(found) == 1 and "made_from" in found[0]:
+        return found[0]
+    batch = int(re.search(r"\d+", name)[0])
+    return (found[0] | summaries.join_summaries(found, batch)) if found else {}
+
+
+def latency(summary: dict[str, Any]) -> dict[str, float]:
+    """Return milliseconds a batch: mean, p50 and so on, and the number of runs."""
+    runs = np.array(summary["npu_compute_time_list"])
+    times = summary["NPU_compute_time"]
+    if not len(runs):
+        known = {f"p{p}": times[key] for p, key in NAMED.items() if times.get(key) is not None}
+        return {"mean": times["mean"]} | known | {"runs": times.get("count", 0)}
+    shares = {f"p{p}": float(np.percentile(runs, p)) for p in PERCENTILES}
+    return {"mean": float(runs.mean())} | shares | {"runs": len(runs)}
+
+
+def read_parts(folder: Path, batch: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return what a batch size left: the summaries of inference and of timing, and the scores.
+
+    {} for what was not made, and for what is of another model or run than the rest: a note says so.
+    """
+    name = f"bs{batch}"
+    data, perf = summary_of(folder, name), summary_of(folder, f"{name}_perf")
+    path = folder / f"{name}_result.json"
+    score = read_json(path) if path.exists() else {}
+    inference = score.get("made_from", {}).get("inference")
+    if "made_from" in data and inference and inference != digest(data["made_from"]):
+        note(f"{path}: of another run than {name}_summary.json; left out")
+        score = {}
+    models = [part.get("model_sha256") for part in (data, perf)]
+    if all(models) and models[0] != models[1]:
+        times = [(folder / f"{n}_summary.json").stat().st_mtime for n in (name, f"{name}_perf")]
+        older = name if times[0] < times[1] else f"{name}_perf"
+        note(f"{folder / older}_summary.json: of another model than the newer one; left out")
+        data, perf, score = ({}, perf, {}) if older == name else (data, {}, score)
+    return data, perf, score
+
+
+def make_row(
+    folder: Path, batch: int, data: dict[str, Any], perf: dict[str, Any], score: dict[str, Any]
+) -> dict[str, Any]:
+    """Return a batch size's row of the table from its `read_parts`; None for what was not made."""
+    timed = perf or data
+    if not timed:
+        raise KitError(f"{folder}: no summary of batch size {batch}; run the evaluation again")
+    milliseconds = latency(timed)
+    row = {
+        "model": Path(timed["model"]).name if "model" in timed else "?",
+        "batch": batch,
+        "goal_map": score["goal"] if score else None,
+        "map": score["stats"]["AP"] if score else None,
+        "ap50": score["stats"]["AP50"] if score else None,
+        "baseline_fps": BASELINE_FPS if is_published(timed, score) else None,
+        "fps": timed["throughput"],
+        "end_to_end": None,
+        "images": score["images"] if score else None,
+        "padded": data.get("padded"),
+        "model_sha256": timed.get("model_sha256"),
+        CHECKPOINT_KEY: timed.get(CHECKPOINT_KEY),
+        "engine": timed.get("engine"),
+        "provider": timed.get("provider"),
+        "latency_ms": milliseconds,
+        "latency_per_image_ms": {k: v / batch for k, v in milliseconds.items() if k != "runs"},
+        "seconds": {},
+        "wall_seconds": None,
+        "facts": timed.get("facts", {}) | data.get("facts", {}),
+    }
+    return row | (spent(data, score) if data and score else {})
+
+
+def is_published(timed: dict[str, Any], score: dict[str, Any]) -> bool:
+    """Return whether the published figures are of such a run: a .om, and COCO's 80 categories."""
+    categories = len(score["per_class"]) if score else SSD300.labels - 1
+    return timed.get("model", "").endswith(".om") and categories == SSD300.labels - 1
+
+
+def spent(data: dict[str, Any], score: dict[str, Any]) -> dict[str, Any]:
+    """Return a row's times of the run over files: seconds of each step, wall clock, images/s.
+
+    Of a run that went on after an interruption, the images of its last part count.
+    """
+    seconds = dict(data.get("seconds", {}))
+    wall = seconds.pop("wall", None)
+    decode = score["seconds"]["decode"] / max(score["images"], 1)
+    runs = data["npu_compute_time_list"]
+    if "infer" not in seconds and runs:
+        seconds["infer"] = (
+            sum(runs) / 1000 / max(len(data.get("facts", {}).get("devices", "0").split(",")), 1)
+        )
+    seconds = (
+        {"decode": score["seconds"]["decode"]} | seconds | {"score": score["seconds"]["score"]}
+    )
+    images = data.get("images", score["images"])
+    return {
+        "seconds": {step: seconds[step] for step in STEPS if step in seconds},
+        "wall_seconds": wall,
+        "end_to_end": 1 / (wall / images + decode) if wall and images else None,
+    }
+
+
+def collect(folder: Path, wanted: list[int], facts: dict[str, str]) -> dict[str, Any]:
+    """Return the report of a result folder, of the `wanted` batch sizes, or of all.
+
+    Facts of a report.json that is there are kept, those of the machine too: it may be another.
+    Raises KitError if it holds no run.
+    """
+    found = (
+        re.match(r"bs(\d+)(_perf)?(_summary\.json)?$", path.name) for path in folder.glob("bs*")
+    )
+    batches = {int(match[1]) for match in found if match}
+    batches = batches & set(wanted) if wanted else batches
+    if not batches:
+        raise KitError(f"{folder}: no bsN_summary.json; run test/ssd_eval_acc_perf.sh first")
+    parts, rows = {}, []
+    for batch in sorted(batches):
+        try:
+            parts[batch] = read_parts(folder, batch)
+            rows.append(make_row(folder, batch, *parts[batch]))
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise KitError(
+                f"{folder}: bs{batch}_*.json are not of a run ({type(error).__name__}: {error}); "
+                "run the evaluation again"
+            ) from None
+    best = max(range(len(rows)), key=lambda i: rows[i]["fps"])
+    warnings = [w for data, perf, _ in parts.values() for w in (data | perf).get("warnings", [])]
+    old = folder / "report.json"
+    before = read_json(old) if old.exists() else {}
+    kept = before.get("facts") if isinstance(before, dict) else None
+    scores = {batch: score for batch, (_, _, score) in parts.items() if score}
+    row, score = best_scored(rows, best, scores)
+    measured = rows[0]["facts"] | {
+        "engine": rows[0]["engine"],
+        "provider": rows[0]["provider"],
+        CHECKPOINT_KEY: rows[0][CHECKPOINT_KEY],
+        "scored": score.get("scored"),
+    }
+    measured = {key: value for key, value in measured.items() if value is not None}
+    return {
+        "facts": machine() | (kept if isinstance(kept, dict) else {}) | measured | facts,
+        "rows": rows,
+        "best": best,
+        "scored_batch": row["batch"] if row else None,
+        "scored_detections": score.get("detections"),
+        "detections_sha256": score.get("detections_sha256"),
+        "stats": score.get("stats"),
+        "per_class": score.get("per_class"),
+        "warnings": list(dict.fromkeys(warnings))
+        + score.get("warnings", [])
+        + differing_checkpoints(rows),
+        "published": PUBLISHED if any(row["baseline_fps"] for row in rows) else [],
+    }
+
+
+def differing_checkpoints(rows: list[dict[str, Any]]) -> list[str]:
+    """Return a warning that names each row's checkpoint, if they are known to differ."""
+    known = {row["batch"]: row[CHECKPOINT_KEY] for row in rows if row[CHECKPOINT_KEY]}
+    if len(set(known.values())) < 2:
+        return []
+    named = ", ".join(f"batch {batch} of {value[:12]}" for batch, value in known.items())
+    return [f"the models are of different checkpoints ({named}): rows cannot be compared"]
+
+
+def best_scored(
+    rows: list[dict[str, Any]], best: int, scores: dict[int, dict[str, Any]]
+) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+    """Return the best row, or the first that was scored, and its scores; None and {} if none."""
+    for row in [rows[best], *rows]:
+        if row["batch"] in scores:
+            return row, scores[row["batch"]]
+    return None, {}
+
+
+def compare_with_scored(
+    report: dict[str, Any], data: coco.DataSet, path: Path, count: int
+) -> list[str]:
+    """Return how the data set and the `count` detections in `path` differ from what was scored."""
+    selection = coco.describe_selection(data.instances, data.selected)
+    classes = coco.category_names(data.instances)
+    scored = {row["id"]: row["name"] for row in report["per_class"]}
+    checks = {
+        "images": (report["facts"].get("scored"), selection),
+        "detections": (report["scored_detections"], count),
+        "classes": (len(scored), len(classes)),
+    }
+    differences = [f"{what}: {a}; {b}" for what, (a, b) in checks.items() if a != b]
+    if not differences and classes != scored:
+        others = classes.items() ^ scored.items()
+        differences.append(f"classes: {first_few(sorted({name for _, name in others}))}")
+    if not differences and report["detections_sha256"] not in (None, sha256(path)):
+        differences.append(f"detections: {path} was changed")
+    return differences
+
+
+def machine() -> dict[str, Any]:
+    """Return the facts of the machine that this runs on."""
+    return {
+        "machine": f"{platform.platform()}, {processor()}",
+        "cpus": num_cpus(),
+        "python": platform.python_version(),
+        "packages": versions(),
+    }
+
+
+def processor() -> str:
+    """Return the processor's name as the system reports it."""
+    cpuinfo = Path("/proc/cpuinfo")
+    match = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
+    return match[1] if match else platform.processor() or platform.machine()
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the packages that the numbers depend on."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found

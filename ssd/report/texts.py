@@ -1,0 +1,103 @@
+"""The page's words in English and Chinese that stand for names in report.json."""
+
+FACT_NAMES = {  # English and Chinese names of the facts that the kit records
+    "command": ("command line", "命令行"),
+    "data": ("data set", "数据集"),
+    "scored": ("images scored", "计分图片"),
+    "engine": ("engine", "推理引擎"),
+    "provider": ("provider", "执行后端"),
+    "mode": ("precision mode", "精度模式"),
+    "soc_version": ("chip", "芯片型号"),
+    "cann": ("CANN", "CANN"),
+    "cards": ("cards", "加速卡"),
+    "devices": ("devices", "设备号"),
+    "route": ("outputs", "输出方式"),
+    "machine": ("machine", "机器"),
+    "cpus": ("processors", "可用 CPU 数"),
+    "python": ("Python", "Python"),
+    "packages": ("packages", "软件包"),
+    "checkpoint_sha256": ("checkpoint SHA-256", "权重 SHA-256"),
+}
+MISSING = {  # what may be missing from a report, and the text that says so
+    "scores": (
+        "No batch size was scored here, so the page holds speed alone.",
+        "所有批大小都没有评分，因此本页只有速度数据。",
+    ),
+    "data": (
+        "No data set was named (--data), so curves, classes, confusions and images are left out.",
+        "未指定数据集（--data），因此没有曲线、各类别、混淆矩阵和图片。",
+    ),
+    "detections": (
+        "The detections cannot be read, so curves, classes, confusions and images are left out:",
+        "检测结果文件无法读取，因此没有曲线、各类别、混淆矩阵和图片：",
+    ),
+    "annotations": (
+        "The annotations cannot be scored, so curves, classes, confusions and images are left out:",
+        "标注文件无法用于评分，因此没有曲线、各类别、混淆矩阵和图片：",
+    ),
+    "mismatch": (
+        "The data set or the detections are not those that were scored, so curves, classes, "
+        "confusions and images may not belong to the mAP above (as scored; here):",
+        "数据集或检测结果与评分时不一致，曲线、各类别、混淆矩阵和图片"
+        "可能与上面的 mAP 不对应（评分时；此处）：",
+    ),
+    "images": (
+        "Some images of the gallery could not be read:",
+        "图库中有些图片无法读取：",
+    ),
+}
+KIND_NAMES = {  # what became of a box
+    "found": ("found", "找到"),
+    "missed": ("missed", "漏检"),
+    "class": ("wrong class", "类别错误"),
+    "location": ("wrong place", "定位不准"),
+    "both": ("wrong class and place", "类别与定位均错"),
+    "duplicate": ("duplicate", "重复检测"),
+    "background": ("on background", "背景误检"),
+    "crowd": ("crowd", "群体框"),
+}
+KIND_MEANINGS = {
+    "missed": (
+        "No detection of the class lies at IoU 0.50 or more.",
+        "没有同类检测框的 IoU 达到 0.50。",
+    ),
+    "class": (
+        "The box fits a true one of another class at IoU 0.50 or more.",
+        "与另一类别的真实框 IoU 达到 0.50。",
+    ),
+    "location": (
+        "The class is right, the box is not: IoU 0.10 to 0.50.",
+        "类别正确但框不准：IoU 在 0.10 与 0.50 之间。",
+    ),
+    "both": (
+        "Near a true box of another class: IoU 0.10 to 0.50.",
+        "靠近另一类别的真实框：IoU 在 0.10 与 0.50 之间。",
+    ),
+    "duplicate": (
+        "A better detection already has the true box.",
+        "该真实框已被置信度更高的检测框占用。",
+    ),
+    "background": (
+        "No true box is near: IoU 0.10 at most. Or the annotation is missing.",
+        "附近没有真实框：IoU 不超过 0.10。也可能是漏标。",
+    ),
+}
+LABEL_FINDINGS = {  # codes of hotcoco's healthcheck
+    "degenerate_bbox": ("boxes without width or height", "宽或高为零的框"),
+    "zero_area": ("boxes with area 0", "面积为 0 的框"),
+    "bbox_out_of_bounds": ("boxes that reach beyond their image", "超出图片边界的框"),
+    "extreme_aspect_ratio": ("boxes more than 20 times as long as wide", "长宽比超过 20 的框"),
+    "near_duplicate": (
+        "boxes that are there twice: same class, IoU above 0.95",
+        "重复标注的框：同一类别且 IoU 超过 0.95",
+    ),
+    "near_duplicate_check_skipped": (
+        "images with more than 100 boxes of a class, not searched for doubles",
+        "单一类别超过 100 个框的图片，未检查重复标注",
+    ),
+    "zero_instance_category": ("classes without a box", "没有任何框的类别"),
+    "low_instance_category": (
+        "classes with fewer than 10 boxes: their AP is uncertain",
+        "框数少于 10 的类别：其 AP 不够可靠",
+    ),
+}

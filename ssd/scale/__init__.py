@@ -1,0 +1,1 @@
+"""Inference over any number of images and hosts, as a Ray Data pipeline."""

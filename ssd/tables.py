@@ -1,0 +1,31 @@
+"""Tables for a terminal and for Markdown, from rows and a description of their columns."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Columns = dict[str, tuple[str, int, Callable[[Any], str]]]  # key: title, width, format of a value
+
+
+def cells(columns: Columns, rows: Iterable[dict[str, Any]]) -> list[list[str]]:
+    """Return a table's cells, headings first; `-` where a row has no value."""
+    lines = [[title for title, _, _ in columns.values()]]
+    for row in rows:
+        values = [(row.get(key), show) for key, (_, _, show) in columns.items()]
+        lines.append(["-" if value is None else show(value) for value, show in values])
+    return lines
+
+
+def as_text(columns: Columns, lines: list[list[str]], gap: str = "  ") -> str:
+    """Return a table's cells for a terminal; a column of negative width stands at the left."""
+    widths = [width for _, width, _ in columns.values()]
+    padded = (zip(line, widths, strict=True) for line in lines)
+    return "\n".join(
+        gap.join(c.ljust(-w) if w < 0 else c.rjust(w) for c, w in line).rstrip() for line in padded
+    )
+
+
+def as_markdown(lines: list[list[str]]) -> list[str]:
+    """Return Markdown's lines of a table, the first row being its headings."""
+    safe = [[cell.replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    head, *body = [f"| {' | '.join(line)} |" for line in safe]
+    return [head, "|" + "---|" * len(lines[0]), *body]

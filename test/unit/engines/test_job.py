@@ -1,0 +1,182 @@
+"""Jobs: what is kept, made again and refused, by what it was made from and with."""
+
+import json
+import os
+from pathlib import Path
+
+from ssd.cli import KitError
+from ssd.engines import job as jobs
+from ssd.engines.choice import Choice
+from ssd.engines.job import run
+from ssd.tensors import tensor_id
+
+import pytest
+from models import save_light
+
+IN_PROCESS = {"choice": Choice("onnxruntime", "cpu", None, True)}
+ROUTES = [{}, IN_PROCESS]
+
+
+def outputs_of(made):
+    return sorted(path.name for path in made.target.glob("tensor*"))
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_the_same_job_is_kept(route, job, engine, capsys):
+    first = run(job(**route), force=False)
+    assert engine.calls == 3  # batches of five images
+    assert first["images"] == 5 and first["padded"] == 1
+    target = job().target
+    assert json.loads(job().beside("_summary.json").read_text()) == first
+    again = run(job(**route), force=False)
+    assert engine.calls == 0 and again == first
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"{target}: kept, it is of the same model and inputs"
+    )
+    assert run(job(**route), force=True) == first  # nothing is another's there
+    names = (
+        [] if route else [f"tensor([{tensor_id(p)}])_{k}.bin" for p in job().inputs for k in (0, 1)]
+    )
+    assert outputs_of(job()) == sorted(names)
+    assert job().beside("_detections.json").exists() == bool(route)
+
+
+def test_timing_is_kept_and_made_again_with_another_loop(job, engine):
+    pure = {"inputs": [], "data": None, "loop": 4}
+    first = run(job(**pure), force=False)
+    assert (engine.calls, first["images"], first["NPU_compute_time"]["count"]) == (4, 8, 4)
+    assert run(job(**pure), force=False) == first and engine.calls == 0
+    assert run(job(**pure | {"loop": 3}), force=False)["images"] == 6 and engine.calls == 3
+    assert not job().target.exists()
+
+
+def test_without_an_output_nothing_is_kept(job, engine):
+    for _ in range(2):
+        run(job(target=None), force=False)
+        assert engine.calls == 3
+
+
+def test_an_image_has_the_same_outputs_whatever_its_batch(job):
+    run(job(), force=False)
+    run(job(batch=5, target=job().target.with_name("bs5")), force=False)
+    for name in outputs_of(job()):
+        pair = [(job().target.with_name(folder) / name).read_bytes() for folder in ("bs2", "bs5")]
+        assert pair[0] == pair[1]
+
+
+# Another run: refused, or made again.
+
+
+def another_model(job, tmp_path):
+    path = save_light(tmp_path / "another.onnx")
+    path.write_bytes(path.read_bytes() + b"\x72\x00")  # the doc_string's field, empty
+    return job(model=path)
+
+
+def fewer_images(job, tmp_path):
+    wanted = job()
+    selected = wanted.data.selected[:3]
+    return job(inputs=wanted.inputs[:3], data=wanted.data._replace(selected=selected))
+
+
+OTHERS = {
+    "model_sha256": another_model,
+    "images": fewer_images,
+    "route": lambda job, _: job(**IN_PROCESS),
+}
+
+
+@pytest.mark.parametrize("difference", OTHERS)
+def test_a_run_of_another_kind_is_refused_with_the_difference_named(
+    difference, job, engine, tmp_path
+):
+    run(job(), force=False)
+    before = {path: path.read_bytes() for path in tmp_path.glob("out/**/*") if path.is_file()}
+    other = OTHERS[difference](job, tmp_path)
+    with pytest.raises(
+        KitError, match=f"bs2: holds a run of another .*{difference}; give another "
+    ):
+        run(other, force=False)
+    assert engine.calls == 0
+    assert before == {p: p.read_bytes() for p in tmp_path.glob("out/**/*") if p.is_file()}
+    run(other, force=True)
+    assert engine.calls == -(-len(other.inputs) // 2)
+    files = 0 if other.choice.in_process else 2 * len(other.inputs)
+    assert len(outputs_of(job())) == files  # nothing of the former run is left
+
+
+def test_in_process_another_annotation_is_refused(job, engine):
+    run(job(**IN_PROCESS), force=False)
+    data = job().data
+    data.annotation.write_text(data.annotation.read_text() + " ")
+    with pytest.raises(KitError, match="holds a run of another annotation; "):
+        run(job(**IN_PROCESS), force=False)
+    assert engine.calls == 0
+
+
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("change", ["batch", "inputs"])
+def test_what_was_made_otherwise_is_made_again_with_a_note(change, route, job, engine, capsys):
+    run(job(**route), force=False)
+    changes = dict(route)
+    if change == "batch":
+        changes["batch"] = 5
+    else:
+        os.utime(job().inputs[3], ns=(1, 1))  # made anew
+    run(job(**changes), force=False)
+    assert engine.calls == (1 if change == "batch" else 3)
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"{job().target}: made with another {change}; made again"
+    )
+
+
+def test_a_folder_of_the_users_is_refused(job, engine):
+    folder = job().target
+    folder.mkdir(parents=True)
+    (folder / "mine").write_text("")
+    for force in (False, True):
+        with pytest.raises(KitError, match="bs2: holds files that are not this kit's"):
+            run(job(), force=force)
+    assert [path.name for path in folder.iterdir()] == ["mine"] and engine.calls == 0
+
+
+# What does not go together is refused before anything is written.
+
+
+def test_inputs_of_another_dtype_are_refused_with_the_remedy(job, tmp_path):
+    path = tmp_path / "tensor([9]).bin"
+    path.write_bytes(bytes(270_000))
+    message = r"tensor\(\[9\]\).bin: uint8 .* takes float32 .*; make them with .* --dtype float32"
+    with pytest.raises(KitError, match=message):
+        run(job(inputs=[path], data=None), force=False)
+    assert not job().target.parent.exists()
+
+
+@pytest.mark.parametrize("route", ROUTES)
+def test_a_model_of_other_labels_is_refused(route, job, data, engine):
+    three = data.instances | {"categories": data.instances["categories"][:3]}
+    with pytest.raises(KitError, match="5 labels = background . 4; .* has 3 categories; give "):
+        run(job(**route, data=data._replace(instances=three)), force=False)
+    assert engine.calls == 0 and not job().target.parent.exists()
+
+
+def test_a_batch_size_that_is_not_the_models_is_refused():
+    assert jobs.batch_size(Path("m"), None, None) == 1
+    assert jobs.batch_size(Path("m"), None, 7) == 7
+    assert jobs.batch_size(Path("m"), 4, None) == jobs.batch_size(Path("m"), 4, 4) == 4
+    with pytest.raises(KitError, match="m: has batch size 4, --batchsize 7 was given; leave it"):
+        jobs.batch_size(Path("m"), 4, 7)
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "size", "runs"),
+    [
+        ("onnxruntime", "cpu", 1, 24),
+        ("onnxruntime", "0", 4, 6),
+        ("onnxruntime", "cpu", 64, 3),
+        ("onnxruntime", "cuda:0", 64, 100),
+        ("ascend", "0", 1, 100),
+    ],
+)
+def test_a_device_is_timed_over_enough_runs(engine, device, size, runs):
+    assert jobs.enough_runs(Choice(engine, device, None, False), size) == runs

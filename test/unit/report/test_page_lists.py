@@ -1,0 +1,68 @@
+"""What the page lists and translates, without a browser."""
+
+from ssd import coco
+from ssd.report.accuracy_charts import drawn_labels
+from ssd.report.matching import ERRORS
+from ssd.report.page import lists, main_error, selection_chinese
+
+import numpy as np
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("total", "kept", "words"),
+    [
+        (5000, 5000, "全部 5000 张图片"),
+        (5000, 4952, "5000 张图片中的 4952 张（48 张无标注，未计入）"),
+    ],
+)
+def test_the_words_for_what_was_scored_are_put_into_chinese(total, kept, words):
+    english = coco.describe_selection({"images": [0] * total}, [0] * kept)
+    assert selection_chinese(english) == words
+
+
+def detail_of(*aps):
+    classes = [{"name": f"class {i}", "ap": ap, "true_boxes": 1} for i, ap in enumerate(aps)]
+    none = {kind: [0, 0] for kind in ("found", *ERRORS)}
+    by_score = {"thresholds": [0.3, 0.5], "all": none, "classes": [none] * len(aps)}
+    gains = dict.fromkeys((*ERRORS, "missed"), 0.0) | {"class": 0.02, "missed": 0.1}
+    confusion = np.eye(len(aps) + 1, dtype=int).tolist()
+    detail = {"confusion": confusion, "classes": classes, "gallery": [], "by_score": by_score}
+    detail |= {"score": 0.3, "errors": {"delta_ap": gains}, "pr": {"classes": [None] * len(aps)}}
+    return {"detail": detail}
+
+
+def test_the_worst_classes_come_first_and_those_without_a_true_box_last():
+    made = lists(detail_of(0.9, None, 0.2, 0.5, 0.1), {})
+    assert made["class_order"] == [4, 2, 3, 0, 1]
+    assert made["worst"] == [4, 2, 3]
+    # of three classes all would be the worst
+    assert lists(detail_of(0.9, None, 0.2, 0.1), {})["worst"] == []
+
+
+def test_classes_that_the_charts_leave_out_are_counted():
+    few, many = lists(detail_of(*[0.5] * 100), {}), lists(detail_of(*[0.5] * 365, None), {})
+    assert (few["left_out"], many["left_out"]) == (0, 245)
+    assert (few["matrix_classes"], many["matrix_classes"]) == (None, (100, 366))
+
+
+def test_the_matrix_draws_the_classes_with_the_most_confusions():
+    counts = np.diag(np.full(131, 9))
+    counts[130, :] = 0
+    counts[7, 120] = counts[129, 3] = 2  # two pairs
+    drawn = drawn_labels(counts)
+    assert len(drawn) == 100
+    assert {3, 7, 120, 129} <= set(drawn)
+    assert drawn == sorted(drawn)
+
+
+def test_the_costliest_error_comes_first():
+    made = lists(detail_of(0.5), {})
+    assert made["error_order"][:2] == ["missed", "class"]
+    assert made["costliest"] == "missed"
+
+
+def test_the_main_error_of_a_class_is_the_most_frequent():
+    row = {kind: [0, 0] for kind in ERRORS} | {"class": [2, 1], "both": [1, 1]}
+    assert main_error(row, 0) == "class"
+    assert main_error({kind: [0] for kind in ERRORS}, 0) is None

@@ -1,0 +1,46 @@
+"""What every stage's command line shares."""
+
+import subprocess
+import sys
+
+from ssd import cli
+
+import pytest
+from models import ROOT
+
+
+def test_first_few_names_the_first():
+    assert cli.first_few([]) == ""
+    assert cli.first_few(range(5)) == "0, 1, 2, 3, 4"
+    assert cli.first_few(range(6)) == "0, 1, 2, 3, 4, ..."
+
+
+def test_too_little_memory_is_one_line(monkeypatch):
+    def main():
+        raise MemoryError
+
+    monkeypatch.setattr(sys, "argv", ["a.py"])
+    monkeypatch.setattr(cli, "ENDING", ())  # this process keeps its signals
+    with pytest.raises(SystemExit) as end:
+        cli.run_main(main)
+    assert str(end.value).startswith("a.py: error: out of memory; ")
+
+
+TURNS_A_SIGNAL_INTO_AN_ERROR = """
+import os, signal, time
+from ssd.cli import run_main
+def main():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)
+    except BaseException:
+        raise ImportError("initialization failed") from None  # as C extensions have it
+run_main(main)
+"""
+
+
+def test_a_signal_that_a_library_turns_into_an_error_is_still_that_signal():
+    command = [sys.executable, "-c", TURNS_A_SIGNAL_INTO_AN_ERROR]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 143
+    assert done.stderr == "-c: stopped by SIGTERM; what was done is kept\n"
