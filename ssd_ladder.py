@@ -160,6 +160,11 @@ def points(text: str) -> float:
     return value
 
 
+def card(text: str) -> int:
+    """Return the number of a card, `0` or `npu:0`: the type of --device."""
+    return int(text.removeprefix("npu:"))
+
+
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", metavar="N", type=positive, help="how many images will be run")
     parser.add_argument(
@@ -171,7 +176,13 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
         default=CHECKPOINT,
         help=f"checkpoint; empty leaves PyTorch out (default: {CHECKPOINT}, if it is there)",
     )
-    parser.add_argument("--device", metavar="N", type=int, default=0, help="card of the om")
+    parser.add_argument(
+        "--device",
+        metavar="N",
+        type=card,
+        default=0,
+        help="card; npu:N: for every rung, not only the om",
+    )
     add_tool_arguments(parser)
     parser.add_argument(
         "--tolerance",

@@ -29,7 +29,8 @@ same model and images is kept.
   --tolerance=0.5         points of mAP that a rung may lose to the one above it
   --goal=MAP              mAP (0 to 1) that the first rung is held against, for faults that all share
   --layers                of the first rung that loses, list the layers where its values part
-  --device=0              card of the om
+  --device=0              card of the om; npu:0: every rung on it, by torch_npu and
+                          onnxruntime-cann
   --ais_infer=PATH        ais_infer.py of 2022 (or $AIS_INFER), if ais_bench is missing
   --tool_python=PATH      Python with ais_bench and aclruntime (default: the first found)
   --help                  this text

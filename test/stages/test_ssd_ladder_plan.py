@@ -47,6 +47,13 @@ def test_the_plan_prints_what_each_rung_runs_and_writes_it(data, models, tmp_pat
         assert (tmp_path / "out" / rung / ".ssd-kit").is_file()
 
 
+def test_the_card_may_be_named_for_all_rungs(data, models, tmp_path, capsys):
+    plan(data, tmp_path / "out", models, "--device=npu:0")
+    with pytest.raises(SystemExit):
+        plan(data, tmp_path / "out", models, "--device=cuda:0")
+    assert "argument --device: invalid card value: 'cuda:0'" in capsys.readouterr().err
+
+
 def test_nothing_is_cleared_before_everything_is_checked(data, models, tmp_path):
     out = tmp_path / "out"
     plan(data, out, models)

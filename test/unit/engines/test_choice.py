@@ -178,6 +178,13 @@ def test_a_device_of_the_engine_is_taken(engine, device, machine, folder):
     assert asked(folder, engine, device)[:2] == (engine, device)
 
 
+@pytest.mark.parametrize(("device", "card"), [("npu", "0"), ("npu:2", "2")])
+def test_a_card_may_be_named_as_other_engines_name_it(device, card, machine, folder):
+    machine("310P3,310P3,310P3")
+    assert asked(folder, "ascend", device)[:2] == ("ascend", card)
+    assert asked(folder / "a.om", "auto", device)[:2] == ("ascend", card)
+
+
 def test_what_speaks_against_cards_is_noted(machine, folder, capsys):
     machine("310P3:OK:busy,310P3:Warning,310P3")
     asked(folder, "ascend", "0,1,2,3")
