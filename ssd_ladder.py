@@ -130,9 +130,13 @@ def table(args: argparse.Namespace) -> int:
 
 def layers(args: argparse.Namespace) -> None:
     """Compare the layers of the first rung that lost to another with those of that one."""
-    ladder = read_json(args.folder / "ladder.json")
-    models = {row["rung"]: Path(row["model"]) for row in ladder["rungs"]}
-    loss = next((loss for loss in ladder["losses"] if loss["above"] != GOAL), None)
+    path = args.folder / "ladder.json"
+    ladder = read_json(path)
+    try:
+        models = {row["rung"]: Path(row["model"]) for row in ladder["rungs"]}
+        loss = next((loss for loss in ladder["losses"] if loss["above"] != GOAL), None)
+    except (LookupError, TypeError):
+        raise KitError(f"{path}: not the table of a ladder; run it again") from None
     if loss is None:
         reason = "only the first rung lost, to the goal" if ladder["losses"] else "no rung lost"
         print(f"Layers not compared: {reason}")

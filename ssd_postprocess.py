@@ -31,7 +31,7 @@ from ssd.cli import (
     working,
 )
 from ssd.detections import Detections, decode_image, from_json, join_images
-from ssd.files import digest, digest_files, read_json, sha256, write_bytes, write_json
+from ssd.files import digest, digest_files, read_record, sha256, write_bytes, write_json
 from ssd.tensors import output_paths, read_outputs, tensor_id, tensor_stem
 from ssd.workers import Pool, add_workers_argument
 
@@ -68,9 +68,8 @@ def decode_folder(
 
 def inference_of(folder: Path) -> dict[str, Any]:
     """Return the summary of the inference that filled a folder, {} if it left none."""
-    path = folder.with_name(f"{folder.name}_summary.json")
-    summary = read_json(path) if path.exists() else {}
-    return summary if "made_from" in summary else {}
+    summary = read_record(folder.with_name(f"{folder.name}_summary.json"))
+    return summary if isinstance(summary.get("made_from"), dict) else {}
 
 
 def stored_detections(
@@ -111,13 +110,8 @@ def record(
 
 def find_kept(args: argparse.Namespace, made_from: dict[str, Any]) -> dict[str, Any] | None:
     """Return the scores on file if they, and the detections asked for, are made from the same."""
-    if args.score_only or not args.output.is_file():
-        return None
-    try:
-        result = read_json(args.output)
-    except KitError:  # broken, so made again
-        return None
-    if not isinstance(result, dict) or result.get("made_from") != made_from:
+    result = {} if args.score_only else read_record(args.output)
+    if result.get("made_from") != made_from:
         return None
     if "warnings" not in result:  # of an older kit, whose per_class is another
         return None

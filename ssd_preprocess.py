@@ -17,7 +17,7 @@ from typing import Any
 
 from ssd import __version__, coco  # a copied script needs ssd/ beside it
 from ssd.cli import ArgumentParser, KitError, first_few, note, progress, run_main
-from ssd.files import check_free, identity, locked, read_json, write_bytes, write_json
+from ssd.files import check_free, identity, locked, read_record, write_bytes, write_json
 from ssd.images import find_images, read_annotated, shrink, to_input
 from ssd.tensors import INPUT_SHAPES, input_bytes, output_bytes, tensor_id, tensor_stem
 from ssd.workers import Pool, add_workers_argument
@@ -56,11 +56,9 @@ def forget(folder: Path, wanted: dict[str, Any]) -> None:
             f"{folder}: holds files of other images ({first_few(p.name for p in unused)}) and no "
             f"{RECORD}; give another folder"
         )
-    try:
-        made_from = read_json(record) if record.exists() else {}
-        sources = made_from.get("images", {})
-    except (KitError, AttributeError):  # a broken record proves nothing
-        made_from, sources = {}, {}
+    made_from = read_record(record)
+    sources = made_from.get("images")
+    sources = sources if isinstance(sources, dict) else {}
     same = all(made_from.get(key) == wanted[key] for key in wanted.keys() - {"images"})
     changed = []
     for path, key in paths.items():

@@ -138,17 +138,18 @@ def claim_folder(path: Path, made_from: dict[str, Any], fixed: set[str]) -> None
     """Make a folder for the results of a run, or take up what the same run left there.
 
     made_from: what the results are made from and with; noted in the folder. Results that were made
-    otherwise are removed. Raises KitError, naming the difference, if it is in a key of `fixed`, and
-    for folders that are not the kit's.
+    otherwise are removed, as are those whose record is broken. Raises KitError, naming the
+    difference, if it is in a key of `fixed`, and for folders that are not the kit's.
     """
     record = path / RECORD
-    before = read_json(record) if record.exists() else made_from
+    before = read_record(record) if record.exists() else made_from
     others = differing(before, made_from)
-    if fixed & set(others):
+    if before and fixed & set(others):
         names = ", ".join(sorted(fixed & set(others)))
         raise KitError(f"{path}: holds a run of another {names}; give another --output, or --force")
     if others:
-        note(f"{path}: made with another {', '.join(others)}; made again")
+        why = f"made with another {', '.join(others)}" if before else f"{RECORD} is broken"
+        note(f"{path}: {why}; made again")
         clear_folder(path)
     own_folder(path)
     write_json(record, made_from)
@@ -171,6 +172,15 @@ def read_json(path: Path) -> Any:
         raise KitError(f"{path}: cannot read: {error.strerror}; check the path") from None
     except (ValueError, RecursionError) as error:  # the latter: brackets without end
         raise KitError(f"{path}: not JSON ({error}); fetch or make it again") from None
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a JSON object that the kit wrote; {}, which proves nothing, if that is not there."""
+    try:
+        found = read_json(path)
+    except KitError:
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def check_free(folder: Path, needed: int, what: str, way_out: str = "") -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ssd.boxes import SSD300
 from ssd.cli import KitError
-from ssd.files import read_json, sha256
+from ssd.files import read_record, sha256
 
 
 def aipp_config() -> str:
@@ -39,7 +39,7 @@ def read_sidecar(model: Path) -> dict[str, Any]:
     path = sidecar_path(model)
     if not path.exists():
         return {"input_dtype": "float32", "batch": None, "mode": "no note beside the .om"}
-    sidecar = read_json(path)
+    sidecar = read_record(path)
     if sidecar.get("om_sha256") != sha256(model):
         raise KitError(f"{path}: is that of another {model.name}; convert again (ssd_onnx2om.py)")
     return sidecar

@@ -23,7 +23,7 @@ from ssd.files import (
     digest,
     digest_files,
     own_folder,
-    read_json,
+    read_record,
     sha256,
     write_json,
 )
@@ -187,12 +187,8 @@ def find_kept(job: Job, made_from: dict[str, Any]) -> dict[str, Any] | None:
     Outputs that were removed once they were scored count as there while the scores and the
     detections are of this run.
     """
-    path = job.beside("_summary.json")
-    try:
-        summary = read_json(path) if path.exists() else {}
-    except KitError:  # broken, so made again
-        return None
-    if not isinstance(summary, dict) or summary.get("made_from") != made_from:
+    summary = read_record(job.beside("_summary.json"))
+    if summary.get("made_from") != made_from:
         return None
     if not job.inputs:
         done = True
@@ -206,15 +202,14 @@ def find_kept(job: Job, made_from: dict[str, Any]) -> dict[str, Any] | None:
 
 def is_scored(job: Job, made_from: dict[str, Any]) -> bool:
     """Return whether the scores and the detections of a job's outputs are there."""
-    scores, detections = job.beside("_result.json"), job.beside("_detections.json")
-    if not scores.is_file() or not detections.is_file():
-        return False
-    result = read_json(scores)
-    scored = result.get("made_from", {})
+    result, detections = read_record(job.beside("_result.json")), job.beside("_detections.json")
+    scored = result.get("made_from")
     return (
-        scored.get("inference") == digest(made_from)
-        and (not job.data or scored["annotation"] == sha256(job.data.annotation))
-        and result["detections_sha256"] == sha256(detections)
+        isinstance(scored, dict)
+        and scored.get("inference") == digest(made_from)
+        and (not job.data or scored.get("annotation") == sha256(job.data.annotation))
+        and detections.is_file()
+        and result.get("detections_sha256") == sha256(detections)
     )
 
 

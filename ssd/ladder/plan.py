@@ -13,6 +13,7 @@ from ssd.files import (
     digest,
     own_folder,
     read_json,
+    read_record,
     sha256,
     write_json,
 )
@@ -83,7 +84,7 @@ def run_again(folder: Path, models: dict[str, str]) -> None:
 
 def is_compared(folder: Path, above: str, below: str) -> bool:
     """Return whether two rungs were compared as they are now."""
-    against = read_if_there(folder / f"{below}_against.json")
+    against = read_record(folder / f"{below}_against.json")
     return bool(against) and against.get("made_from") == pair_of(folder, above, below)
 
 
@@ -95,15 +96,7 @@ def pair_of(folder: Path, above: str, below: str) -> dict[str, str]:
 
 def summary_of(folder: Path, rung: str) -> dict[str, Any]:
     """Return the summary of a rung's inference; {} if there is none, or it is broken."""
-    return read_if_there(folder / f"{rung}_summary.json")
-
-
-def read_if_there(path: Path) -> dict[str, Any]:
-    try:
-        found = read_json(path)
-    except KitError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_record(folder / f"{rung}_summary.json")
 
 
 def clear_outputs(folder: Path, rungs: Iterable[str]) -> None:

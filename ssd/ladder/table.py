@@ -6,7 +6,7 @@ from typing import Any
 from ssd import tables
 from ssd.agreement import SAME_IOU
 from ssd.cli import KitError
-from ssd.files import CHECKPOINT_KEY, digest, read_json, sha256
+from ssd.files import CHECKPOINT_KEY, digest, read_record, sha256
 from ssd.ladder.plan import Plan, is_compared
 from ssd.ladder.rungs import RUNGS, precision
 
@@ -54,8 +54,8 @@ def make_row(folder: Path, rung: str, above: dict[str, Any] | None) -> dict[str,
 
     Raises KitError if its files are of different runs, or it was scored on other images.
     """
-    result = read_json(folder / f"{rung}_result.json")
-    summary = read_json(folder / f"{rung}_summary.json")
+    result = read_record(folder / f"{rung}_result.json")
+    summary = read_record(folder / f"{rung}_summary.json")
     scored = result.get("made_from", {}).get("inference")
     fits = "made_from" in summary and scored == digest(summary["made_from"])
     if not fits or result.get("detections_sha256") != sha256(folder / f"{rung}_detections.json"):
@@ -71,7 +71,7 @@ def make_row(folder: Path, rung: str, above: dict[str, Any] | None) -> dict[str,
         raise KitError(f"{folder}: nothing to find in its images, so no mAP; give others")
     row |= {"scored": result["scored"], "change": None}
     if above:
-        against = read_json(folder / f"{rung}_against.json")
+        against = read_record(folder / f"{rung}_against.json")
         fits = is_compared(folder, above["rung"], rung)
         if not fits or row["scored"] != above["scored"]:
             raise KitError(f"{folder}: {rung} is of another run; run the ladder again")

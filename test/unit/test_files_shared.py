@@ -208,6 +208,17 @@ def test_what_another_run_made_is_removed_or_refused(tmp_path, capsys):
     assert json.loads((folder / files.RECORD).read_text()) == other
 
 
+@pytest.mark.parametrize("text", ["{", "[]", "{}"])
+def test_what_has_a_broken_record_is_made_again(text, tmp_path, capsys):
+    folder = tmp_path / "bs1"
+    claim_folder(folder, MADE, {"model"})
+    (fill(folder) / files.RECORD).write_text(text)
+    claim_folder(folder, MADE, {"model"})
+    assert capsys.readouterr().err == f"{folder}: made_from.json is broken; made again\n"
+    assert not (folder / "output").exists()
+    assert json.loads((folder / files.RECORD).read_text()) == MADE
+
+
 def test_a_folder_that_is_not_the_kits_is_refused(tmp_path):
     with pytest.raises(KitError, match="holds files that are not this kit's"):
         claim_folder(fill(tmp_path), MADE, set())

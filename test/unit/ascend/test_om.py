@@ -28,6 +28,7 @@ def test_a_note_of_another_om_is_refused(tmp_path):
     om = tmp_path / "m.om"
     om.write_bytes(b"one")
     assert read_sidecar(om)["input_dtype"] == "float32"
-    sidecar_path(om).write_text('{"om_sha256": "of another"}')
-    with pytest.raises(KitError, match="convert again"):
-        read_sidecar(om)
+    for note in ('{"om_sha256": "of another"}', "[]", "{"):
+        sidecar_path(om).write_text(note)
+        with pytest.raises(KitError, match="convert again"):
+            read_sidecar(om)

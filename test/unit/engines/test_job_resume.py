@@ -118,7 +118,8 @@ def test_outputs_that_were_removed_once_scored_count_as_kept(with_data, scored, 
 
 
 @pytest.mark.parametrize(
-    "change", ["no scores", "no detections", "other detections", "annotation", "other scores"]
+    "change",
+    ["no scores", "no detections", "other detections", "annotation", "other scores", "{", "[1]"],
 )
 def test_outputs_that_cannot_be_scored_otherwise_are_made_again(change, scored, job, engine):
     scores, detections = job().beside("_result.json"), job().beside("_detections.json")
@@ -131,6 +132,8 @@ def test_outputs_that_cannot_be_scored_otherwise_are_made_again(change, scored, 
     elif change == "annotation":
         annotation = job().data.annotation
         annotation.write_text(annotation.read_text() + " ")
+    elif change != "other scores":
+        scores.write_text(change)  # broken
     else:
         result = json.loads(scores.read_text())
         result["made_from"]["inference"] = "another"
