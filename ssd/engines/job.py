@@ -1,5 +1,7 @@
 """One run of a model over input files, or on nothing to time it: what is asked, done and noted."""
 
+import os
+import platform
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -28,6 +30,7 @@ from ssd.files import (
     write_json,
 )
 from ssd.tensors import INPUT_SHAPES, input_layout, tensor_id, whole_outputs
+from ssd.workers import num_cpus
 
 FIXED = {"model_sha256", "images", "annotation", "route", "precision"}  # another run if they differ
 LINKS = "_todo"  # end of the folder with links to the inputs that were not run yet
@@ -173,7 +176,8 @@ def record(job: Job, engine: str, size: int) -> dict[str, Any]:
     found = {"kit": __version__, "model_sha256": sha256(job.model), "engine": engine}
     found |= {"device": job.choice.device, "precision": job.precision, "batch": size}
     if not job.inputs:
-        return found | {"loop": job.loop}
+        found |= {"loop": job.loop, "host": platform.node(), "processors": num_cpus()}
+        return found | {"threads": os.environ.get("OMP_NUM_THREADS")}  # which bounds engines
     route = "in process" if job.choice.in_process else "files"
     found |= {"images": digest(job.ids()), "inputs": digest_files(job.inputs), "route": route}
     if job.choice.in_process:  # labels and sizes of images come from it

@@ -50,6 +50,23 @@ def test_timing_is_kept_and_made_again_with_another_loop(job, engine):
     assert not job().target.exists()
 
 
+@pytest.mark.parametrize("change", ["node", "num_cpus", "OMP_NUM_THREADS"])
+def test_another_machine_is_timed_anew_but_not_run_anew(change, job, engine, monkeypatch):
+    pure = {"inputs": [], "data": None}
+    run(job(**pure), force=False)
+    run(job(target=job().target / "files"), force=False)
+    if change == "node":
+        monkeypatch.setattr(jobs.platform, "node", lambda: "another")
+    elif change == "num_cpus":
+        monkeypatch.setattr(jobs, "num_cpus", lambda: 999)
+    else:
+        monkeypatch.setenv(change, "999")
+    run(job(target=job().target / "files"), force=False)
+    assert engine.calls == 0
+    run(job(**pure), force=False)
+    assert engine.calls > 0
+
+
 def test_without_an_output_nothing_is_kept(job, engine):
     for _ in range(2):
         run(job(target=None), force=False)
