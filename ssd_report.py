@@ -16,12 +16,13 @@ Example:
 import argparse
 import sys
 import textwrap
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from ssd import coco, detections, tables  # a copied script needs ssd/ beside it
 from ssd.cli import ArgumentParser, KitError, note, run_main, working
-from ssd.files import write_bytes, write_json
+from ssd.files import locked, write_bytes, write_json
 from ssd.report import compare
 from ssd.report.collect import BASELINE_FPS, collect, compare_with_scored
 
@@ -253,12 +254,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parse_args(argv)
-    data = coco.open_data(args) if args.data or args.annotation else None
-    if args.other:
-        compare_runs(args, data)
-        return
+def report_run(args: argparse.Namespace, data: coco.DataSet | None) -> None:
+    """Write the report of one run, and print its table."""
     report = collect(args.folder, args.batch_sizes, parse_facts(args.fact))
     if args.print_best:
         print(report["rows"][report["best"]]["batch"])
@@ -282,6 +279,17 @@ def main(argv: list[str] | None = None) -> None:
         write_json(args.folder / "report.json", report, indent=2)  # with images it did not find
         missing = ", ".join(entry["what"] for entry in report["missing"])
         print(f"page {page}" + (f" (without {missing}; the page says why)" if missing else ""))
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    data = coco.open_data(args) if args.data or args.annotation else None
+    if args.other:
+        compare_runs(args, data)
+        return
+    # what is no folder is not made by locking it
+    with locked(args.folder) if args.folder.is_dir() else nullcontext():
+        report_run(args, data)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from ssd import coco
 from ssd.ascend import summaries
 from ssd.boxes import SSD300
 from ssd.cli import KitError, first_few, note
-from ssd.files import CHECKPOINT_KEY, digest, read_json, sha256
+from ssd.files import CHECKPOINT_KEY, digest, read_json, read_record, sha256
 from ssd.workers import num_cpus
 
 import numpy as np
@@ -26,6 +26,7 @@ PUBLISHED = [  # images/s of the published Ascend run, mAP 23.030 % at every bat
 ]
 PERCENTILES = (50, 90, 95, 99)
 NAMED = {50: "median", 99: "percentile(99%)"}  # of them, in the summary of a tool
+SAME = ("model_sha256", "engine", "precision")  # of inference and timing in one row
 STEPS = ("read", "infer", "write", "decode", "score")  # what a run's time goes to, in order
 PACKAGES = ("numpy", "onnxruntime", "torch", "openvino", "pillow", "hotcoco")
 
@@ -66,13 +67,27 @@ def read_parts(folder: Path, batch: int) -> tuple[dict[str, Any], dict[str, Any]
     if "made_from" in data and inference and inference != digest(data["made_from"]):
         note(f"{path}: of another run than {name}_summary.json; left out")
         score = {}
-    models = [part.get("model_sha256") for part in (data, perf)]
-    if all(models) and models[0] != models[1]:
+    different = [key for key in SAME if other_than(data, perf, key)]
+    if different:
         times = [(folder / f"{n}_summary.json").stat().st_mtime for n in (name, f"{name}_perf")]
         older = name if times[0] < times[1] else f"{name}_perf"
-        note(f"{folder / older}_summary.json: of another model than the newer one; left out")
+        what = " and ".join(different).replace("_sha256", "")
+        note(f"{folder / older}_summary.json: of another {what} than the newer one; left out")
         data, perf, score = ({}, perf, {}) if older == name else (data, {}, score)
     return data, perf, score
+
+
+def other_than(data: dict[str, Any], perf: dict[str, Any], key: str) -> bool:
+    """Return whether the summaries of inference and timing differ in a key of SAME they have.
+
+    Of the engine its name counts; on a card it is the tool's in one and the kit's in the other.
+    """
+    values = [str(part.get(key) or part.get("made_from", {}).get(key, "")) for part in (data, perf)]
+    if key == "engine":
+        values = [value.split(" ")[0] for value in values]
+        if any(part.get("model", "").endswith(".om") for part in (data, perf)):
+            return False
+    return all(values) and values[0] != values[1]
 
 
 def make_row(
@@ -162,9 +177,7 @@ def collect(folder: Path, wanted: list[int], facts: dict[str, str]) -> dict[str,
             ) from None
     best = max(range(len(rows)), key=lambda i: rows[i]["fps"])
     warnings = [w for data, perf, _ in parts.values() for w in (data | perf).get("warnings", [])]
-    old = folder / "report.json"
-    before = read_json(old) if old.exists() else {}
-    kept = before.get("facts") if isinstance(before, dict) else None
+    kept = read_record(folder / "report.json").get("facts")
     scores = {batch: score for batch, (_, _, score) in parts.items() if score}
     row, score = best_scored(rows, best, scores)
     measured = rows[0]["facts"] | {
@@ -185,18 +198,34 @@ def collect(folder: Path, wanted: list[int], facts: dict[str, str]) -> dict[str,
         "per_class": score.get("per_class"),
         "warnings": list(dict.fromkeys(warnings))
         + score.get("warnings", [])
-        + differing_checkpoints(rows),
+        + differing_rows(rows, scores),
         "published": PUBLISHED if any(row["baseline_fps"] for row in rows) else [],
     }
 
 
-def differing_checkpoints(rows: list[dict[str, Any]]) -> list[str]:
-    """Return a warning that names each row's checkpoint, if they are known to differ."""
-    known = {row["batch"]: row[CHECKPOINT_KEY] for row in rows if row[CHECKPOINT_KEY]}
-    if len(set(known.values())) < 2:
-        return []
-    named = ", ".join(f"batch {batch} of {value[:12]}" for batch, value in known.items())
-    return [f"the models are of different checkpoints ({named}): rows cannot be compared"]
+def differing_rows(rows: list[dict[str, Any]], scores: dict[int, dict[str, Any]]) -> list[str]:
+    """Return a warning for each thing that all rows are to share but, as far as known, do not."""
+    models, engines, scored = {}, {}, {}  # batch size -> what must be the same, and how it is shown
+    for row in rows:
+        if row[CHECKPOINT_KEY]:
+            models[row["batch"]] = row[CHECKPOINT_KEY], f"of {row[CHECKPOINT_KEY][:12]}"
+        if row["engine"] and not row["model"].endswith(".om"):  # there it may be the tool's name
+            engines[row["batch"]] = row["engine"], f"in {row['engine']}"
+    for batch, score in scores.items():
+        if made_from := score.get("made_from"):
+            same = made_from.get("annotation"), made_from.get("images")
+            scored[batch] = same, f"of {score['scored']}"
+    found = {
+        "the models are of different checkpoints": models,
+        "the rows are of different engines": engines,
+        "different annotations or images were scored": scored,
+    }
+    return [
+        f"{what} ({', '.join(f'batch {n} {shown}' for n, (_, shown) in known.items())}): "
+        "rows cannot be compared"
+        for what, known in found.items()
+        if len({value for value, _ in known.values()}) > 1
+    ]
 
 
 def best_scored(

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from ssd.cli import run_main
+from ssd.files import locked
 
 import pytest
 from hostile import FILES, RESULT_FOLDERS, ROWS
@@ -125,6 +126,13 @@ def test_no_name_of_a_file_leads_to_a_traceback(name, given, tmp_path, run_stage
     done = run_stage("prepare-json.py", tmp_path / name, tmp_path / "none", env=ascii_only)
     assert done.returncode == 1 and "cannot read: No such file" in done.stderr
     assert done.stderr.count("\n") == 1 and done.stderr.isascii()
+
+
+def test_a_report_is_not_made_of_a_folder_in_use(given, stage):
+    with locked(given / "summary-bare"):
+        done = stage("ssd_report", given / "summary-bare")
+    assert (done.status, done.err.count("\n")) == (1, 1)
+    assert "summary-bare: another run is using it; wait" in done.err
 
 
 @pytest.mark.parametrize("unbuffered", ["", "1"])

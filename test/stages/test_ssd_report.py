@@ -113,6 +113,9 @@ def test_facts_of_the_machine_that_ran_are_kept(result):
     (result / "report.json").write_text(json.dumps({"facts": {"machine": "a card's host"}}))
     make(result)
     assert report_of(result)["facts"]["machine"] == "a card's host"
+    (result / "report.json").write_text('{"facts":')
+    make(result)
+    assert report_of(result)["facts"]["cpus"] > 0
 
 
 @pytest.mark.parametrize(("goal", "words"), [(0.23, "is met"), (0.9, "is not met"), (None, None)])
