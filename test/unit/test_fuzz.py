@@ -1,6 +1,9 @@
-"""Whatever lies in a file or a name: it is read, or refused in one line."""
+"""Whatever lies in a file, a name or a command line: it is read, or refused in one line."""
 
+import contextlib
+import io
 import json
+import re
 import tempfile
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from ssd.tensors import tensor_id, tensor_stem
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from models import ROOT
 
 BOUNDED = settings(max_examples=50, derandomize=True, deadline=None, database=None)
 TEXT = st.text(st.characters(exclude_categories=()), max_size=9)
@@ -32,6 +36,8 @@ RIGHT = {
 RIGHT["annotations"][0] |= {"area": 120.0, "iscrowd": 0}
 FOUND = {"image_id": 9, "category_id": 7, "bbox": [1, 2, 3, 4], "score": 0.5}
 PLACES = [(part, key) for part, rows in RIGHT.items() for key in (None, *rows[0])]
+STAGES = sorted(p.stem for p in ROOT.glob("*.py") if "def parse_args" in p.read_text())
+WORDS = TEXT | NUMBERS.map(str) | st.sampled_from(["1,", ",", "0/0", "1/2/3", "=", "a=b"])
 
 
 def written(value):
@@ -108,3 +114,22 @@ def test_any_name_has_an_id_or_none(name):
 @given(st.integers(0, 2**53), st.sampled_from([".bin", "_0.bin", "_1.npy"]))
 def test_the_id_comes_back_from_its_name(image_id, rest):
     assert tensor_id(Path("a") / (tensor_stem(image_id) + rest)) == image_id
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_any_command_line_is_taken_or_wrong_usage(name):
+    parse = pytest.importorskip(name).parse_args
+    options = sorted(set(re.findall(r"--[a-z][a-z_-]+", (ROOT / f"{name}.py").read_text())))
+
+    @settings(BOUNDED, max_examples=30)
+    @given(st.lists(st.sampled_from(options) | WORDS, max_size=7))
+    def check(words):
+        out, err = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            try:
+                parse(words)
+            except SystemExit as end:
+                assert end.code in (0, 2)
+                assert end.code == 0 or ": error: " in err.getvalue()
+
+    check()
