@@ -162,6 +162,15 @@ def test_a_sample_that_is_there_is_kept(kit, active):
     assert done.stderr.splitlines()[0] == "[1/9] sample (there already)"
 
 
+def test_an_empty_file_is_no_sample(kit, active):
+    kit.run("--batch_sizes=1", **active)
+    for path in kit.out.rglob("sample.pt"):
+        path.write_bytes(b"")
+    done = kit.run("--batch_sizes=1", **active)
+    assert kit.stages()[0] == "ssd_sample.py"
+    assert done.stderr.splitlines()[0] == "[1/9] sample"
+
+
 def test_without_options_batch_1_and_16_are_run(kit, active):
     done = kit.run(**active)
     assert done.returncode == 0, done.stderr

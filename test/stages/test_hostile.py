@@ -146,6 +146,15 @@ def test_a_stdout_that_takes_nothing_is_one_line(unbuffered, given, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_reader_that_has_gone_ends_the_stage_without_a_word(given, tmp_path):
+    reader, stdout = os.pipe()
+    os.close(reader)  # as head does once it has its lines
+    command = [sys.executable, ROOT / "prepare-json.py", given / "good.json", tmp_path / "made"]
+    done = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE)
+    os.close(stdout)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")
+
+
 @pytest.mark.parametrize(
     "line", ["prepare-json {f}/good.json {o}/x", "ssd_infer --loop 1 --model x"]
 )
