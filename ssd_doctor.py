@@ -25,6 +25,7 @@ from ssd.ascend.ais_bench import add_tool_arguments
 from ssd.ascend.checks import Fact, check_cards, check_tool, check_toolkit
 from ssd.cli import ArgumentParser, KitError, first_few, run_main
 from ssd.engines.onnxruntime import import_onnxruntime
+from ssd.engines.openvino import import_openvino
 from ssd.tensors import input_bytes, output_bytes
 
 PYTHONS = ((3, 10), (3, 13))  # oldest and newest that are tested
@@ -100,7 +101,7 @@ def check_onnxruntime() -> Iterator[Fact]:
 def check_openvino() -> Iterator[Fact]:
     """Start OpenVINO, which nothing but --engine=openvino needs."""
     try:
-        openvino = importlib.import_module("openvino")
+        openvino = import_openvino()
         core = openvino.Core()
         core.compile_model(core.read_model(io.BytesIO(IDENTITY)), "CPU")
         precisions = {"FP32", "BF16", "INT8"} & set(

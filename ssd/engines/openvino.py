@@ -1,7 +1,9 @@
 """OpenVINO: runs .onnx files on the CPU, also in bf16 and INT8."""
 
+import sys
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ssd.cli import KitError
@@ -12,6 +14,18 @@ from ssd.tensors import OUTPUT_NAMES
 import numpy as np
 
 PRECISIONS = {"f32": "f32", "bf16": "bf16", "int8": "f32"}  # and what OpenVINO does not quantize
+
+
+def import_openvino() -> ModuleType:
+    """Import OpenVINO: late, as few have it. Raises ImportError.
+
+    Importing it leaves an id in the user's home and sends it to Google Analytics, unless the
+    package for that is missing, which it seems to be here. All others import it through here.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # its import fails
+    import openvino
+
+    return openvino
 
 
 class OpenvinoEngine:
@@ -25,7 +39,7 @@ class OpenvinoEngine:
         self, path: Path, device: str = "cpu", precision: str = "f32", threads: int | None = None
     ) -> None:
         try:
-            import openvino
+            openvino = import_openvino()
         except ImportError as error:
             raise KitError(
                 f"{path}: needs OpenVINO ({error}); install requirements-openvino.txt"

@@ -67,12 +67,13 @@ def test_only_the_network_and_its_users_import_torch(path):
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_onnxruntime_is_imported_where_its_telemetry_is_switched_off(path):
-    if path.relative_to(ROOT).as_posix() == "ssd/engines/onnxruntime.py":
+@pytest.mark.parametrize("library", ["onnxruntime", "openvino"])
+def test_what_reports_to_its_maker_is_imported_where_that_is_switched_off(library, path):
+    if path.relative_to(ROOT).as_posix() == f"ssd/engines/{library}.py":
         return
-    taken = {name for name in imports(path) if name.partition(".")[0] == "onnxruntime"}
+    taken = {name for name in imports(path) if name.partition(".")[0] == library}
     if taken:  # of its parts, after import_onnxruntime()
-        assert "import_onnxruntime()" in path.read_text() and "onnxruntime" not in taken
+        assert f"import_{library}()" in path.read_text() and library not in taken
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

@@ -208,6 +208,19 @@ def test_a_session_leaves_nothing_in_the_home_of_the_user(setting, light_onnx, t
         assert list((tmp_path / "home").rglob("*")) == list((tmp_path / "tmp").rglob("*")) == []
 
 
+def test_openvino_is_imported_without_what_reports_to_its_maker(openvino, tmp_path):
+    pytest.importorskip("openvino_telemetry")
+    code = (
+        "import sys; from ssd.engines.openvino import import_openvino; import_openvino(); "
+        "print(*[name for name in sys.modules if 'telemetry_stub' in name])"
+    )
+    env = os.environ | {"HOME": str(tmp_path), "CI": ""}  # where it would not report by itself
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "openvino.tools.ovc.telemetry_stub\n")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_threads_bound_what_an_engine_takes_of_a_cpu(onnx_file, openvino):
     engine = open_engine(onnx_file, threads=1)
     assert engine.session.get_session_options().intra_op_num_threads == 1
