@@ -160,7 +160,7 @@ def main() -> int:
     )
     parser.add_argument("--moments", type=int, default=20, help="kills in each way (default: 20)")
     parser.add_argument(
-        "--only", default="", help="subjects, by a part of their names, with commas"
+        "--only", default="", help="what is tried: parts of names, as in ssd_infer;ladder"
     )
     parser.add_argument("--ways", default="", help="parts of ways, as in TERM;child")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")

@@ -72,7 +72,7 @@ def full(name: str, subjects: list[Subject], folder: Path) -> str:
 
 
 def on_small_disk(name: str, options: str, subjects: list[Subject], folder: Path) -> str:
-    """Run with its output on a small tmpfs; return what is wrong. Needs the right to mount."""
+    """Run with its output on such a tmpfs; return what is wrong. Needs the right to mount."""
     out = folder / "out"
     out.mkdir()
     mount = f'mount -t tmpfs -o {options} none "$0" && exec "$@"'
@@ -92,6 +92,8 @@ CASES: dict[str, Callable[[list[Subject], Path], str]] = {
     **{f"two runs at once, {name}": partial(second_run, name) for name in DRIVERS},
     **{f"no room in files, {name}": partial(full, name) for name in WRITERS},
     "a full disk, ssd_preprocess": partial(on_small_disk, "ssd_preprocess", "size=2m"),
+    "a read-only folder, ssd_preprocess": partial(on_small_disk, "ssd_preprocess", "ro"),
+    "a read-only folder, evaluation, files": partial(on_small_disk, "evaluation, files", "ro"),
     "no inodes, ssd_preprocess": partial(on_small_disk, "ssd_preprocess", "nr_inodes=9"),
     "a full disk, evaluation, files": partial(on_small_disk, "evaluation, files", "size=4m"),
 }

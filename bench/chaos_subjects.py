@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -12,14 +13,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ssd.files import sha256
+
 import numpy as np
-from models import save_colors, write_color_data
+from models import STANDIN, save_colors, write_color_data
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 COUNT = 8  # images of each of the three colors
 SIDE = 1500  # pixels of an image, so that reading it takes a moment
 LOOP = "10"  # runs of each batch, so that the inference takes a moment
+CHECKPOINT = """import sys, torch; from ssd.network import SSDR34; torch.manual_seed(0)
+torch.save({"model": SSDR34(labels=4).state_dict()}, sys.argv[1])"""
 
 
 @dataclass
@@ -94,6 +99,13 @@ def stats(out: Path) -> Any:
     return json.loads((out / "r.json").read_text())["stats"], digest("d.json")(out)
 
 
+def made_models(out: Path) -> Any:
+    """Return the ONNX files, and of each .om, which names its folder, whether its note is its."""
+    notes = {om.name: json.loads(Path(f"{om}.json").read_text()) for om in out.glob("*.om")}
+    fits = {name: note["om_sha256"] == sha256(out / name) for name, note in notes.items()}
+    return digest("*.onnx")(out), fits
+
+
 def make_data(folder: Path) -> None:
     """Draw a data set, and write the model as float32 and uint8."""
     write_color_data(folder / "data", COUNT)
@@ -152,6 +164,23 @@ def make_subjects(folder: Path) -> list[Subject]:
         given = ["--onnx-path", model, "--calibration", made() / "ssd_bin", "--skip=none"]
         return stage("ssd_quantize", *given, "--output", out / "int8.onnx")
 
+    @cache
+    def checkpoint() -> Path:
+        """Write a random network, once it is asked for."""
+        path = folder / "checkpoint.pt"
+        subprocess.run([sys.executable, "-c", CHECKPOINT, path], check=True, cwd=ROOT)
+        return path
+
+    def export(out: Path) -> list[str]:
+        """Make models for the stand-in for Ascend's tools, which leaves litter as they do."""
+        tools = [f"PATH={STANDIN}:{os.environ['PATH']}", f"PYTHONPATH={STANDIN}"]
+        words = ["--batch_sizes=1,2", f"--pth_path={checkpoint()}", f"--output={out}"]
+        return ["env", *tools, "bash", str(ROOT / "test" / "ssd_pth2om.sh"), *words]
+
+    def detect(out: Path) -> list[str]:
+        given = ["--model", model, "--labels", annotation, "--source", data / "val2017", "--json"]
+        return stage("ssd_detect", *given, "--output", out / "found")
+
     images = ["--data", data, *two, "--bin-output"]
     return [
         Subject(
@@ -180,6 +209,16 @@ def make_subjects(folder: Path) -> list[Subject]:
             children=False,
         ),
         Subject("ssd_quantize", quantize, digest("int8.onnx"), children=False),
+        Subject("ssd_detect", detect, digest("found/*.png", "found/*.json"), children=False),
+        Subject(
+            "ssd_pth2onnx",
+            lambda out: stage(
+                "ssd_pth2onnx", "--pth-path", checkpoint(), "--onnx-path", out / "a.onnx"
+            ),
+            digest("a.onnx"),
+            children=False,
+        ),
+        Subject("ssd_pth2om", export, made_models),
         Subject("evaluation, files", evaluate, digest("bs1_detections.json")),
         Subject(
             "evaluation, in process",

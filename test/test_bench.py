@@ -27,7 +27,7 @@ def test_kills_locks_and_full_disks_lose_nothing():
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [line for line in done.stdout.splitlines() if line.startswith("ssd_preprocess")]
     assert len(rows) == 2 and all(" 1       0       0       0" in row for row in rows)
-    assert done.stdout.count(": as it must") == 3
+    assert done.stdout.count(": as it must") == 4
 
 
 def test_what_surrounds_a_card_is_measured(coco_tiny):
