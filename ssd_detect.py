@@ -38,8 +38,8 @@ from ssd.detect import media
 from ssd.detect.detector import Detector, Job, detect_images, detect_video
 from ssd.detect.results import Results
 from ssd.detect.video import H264, BadFile, Camera, VideoFile, encoder
-from ssd.engines import add_engine_arguments, open_engine
-from ssd.files import claim_folder, digest, locked, sha256
+from ssd.engines import add_engine_arguments, model_sha256, open_engine
+from ssd.files import claim_folder, digest, locked
 
 JSON_NAME = "detections.json"
 
@@ -234,7 +234,7 @@ def main(argv: list[str] | None = None) -> int:
     engine = open_engine(args.model, args.device, args.engine, args.precision)
     categories = read_categories(args.labels, engine.labels)
     detector = Detector(engine, engine.batch or 1, categories, args.score)
-    model = {"model_sha256": sha256(args.model)}
+    model = {"model_sha256": model_sha256(args.model)}
     with locked(args.output):
         made_from = model | {"labels": digest(categories)}
         claim_folder(args.output, made_from, set() if args.force else set(made_from))

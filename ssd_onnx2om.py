@@ -28,6 +28,7 @@ from ssd.ascend.calibration import calibration_data
 from ssd.ascend.om import aipp_config, read_sidecar, sidecar_path
 from ssd.boxes import SSD300
 from ssd.cli import ArgumentParser, KitError, note, run_main, working
+from ssd.engines import model_sha256
 from ssd.files import scratch_folder, sha256, write_bytes, write_json
 from ssd.onnx_graph import facts_of
 from ssd.workers import run_processes
@@ -156,7 +157,7 @@ def sidecar(args: argparse.Namespace, soc: str, command: list[str]) -> dict[str,
         found["calibration_sha256"] = sha256(calibration_data(args.int8))
     return found | {
         "onnx": args.onnx_path.name,
-        "onnx_sha256": sha256(args.onnx_path),
+        "onnx_sha256": model_sha256(args.onnx_path),
         "flags": noted_flags(command),
         "mode": " ".join(modes) or "plain",
         "soc_version": soc,

@@ -26,7 +26,7 @@ from ssd.cli import (
     positive,
     run_main,
 )
-from ssd.engines import add_engine_arguments, engine_of, open_engine
+from ssd.engines import add_engine_arguments, engine_of, model_sha256, open_engine
 from ssd.engines.in_process import check_labels
 from ssd.engines.job import batch_size
 from ssd.files import (
@@ -157,7 +157,7 @@ def record(args: argparse.Namespace, batch: int, data: coco.DataSet | None) -> d
     """Return what rows are made from and with, but for the images."""
     return {
         "kit": __version__,
-        "model_sha256": sha256(args.model),
+        "model_sha256": model_sha256(args.model),
         "engine": args.engine,
         "device": args.device,
         "precision": args.precision,

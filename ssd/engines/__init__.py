@@ -5,6 +5,7 @@ All have the interface of `ssd.engines.base.Engine`.
 """
 
 import argparse
+import hashlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -18,7 +19,7 @@ from ssd.engines.base import Engine
 from ssd.engines.onnxruntime import OnnxRuntimeEngine
 from ssd.engines.openvino import PRECISIONS, OpenvinoEngine
 from ssd.engines.pytorch import TorchEngine
-from ssd.files import CHECKPOINT_KEY, sha256
+from ssd.files import CHECKPOINT_KEY, digest, sha256
 from ssd.onnx_graph import facts_of
 
 ENGINES: dict[str, tuple[Any, tuple[str, ...]]] = {  # class, and the files that it takes
@@ -27,6 +28,8 @@ ENGINES: dict[str, tuple[Any, tuple[str, ...]]] = {  # class, and the files that
     "torch": (TorchEngine, (".pt", ".pth")),
     "ascend": (AscendEngine, (".om",)),
 }
+# how an ONNX file names another one that holds a tensor: a key, the name's length, the name
+OTHER_FILE = re.compile(rb"\x0a\x08location\x12([\x01-\x7f])")
 
 
 def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
@@ -101,6 +104,18 @@ def input_and_labels(path: Path) -> tuple[str, int | None]:
         return note["input_dtype"], note.get("labels")
     engine = open_engine(path)
     return engine.dtype, engine.labels
+
+
+def model_sha256(path: Path) -> str:
+    """Return a model's SHA-256; if its weights lie in other files, as ONNX allows, of these too."""
+    data = path.read_bytes()
+    others = set()
+    for match in OTHER_FILE.finditer(data) if path.suffix == ".onnx" else ():
+        name = data[match.end() : match.end() + match[1][0]].decode(errors="replace")
+        if (path.parent / name).is_file():
+            others.add(name)
+    found = hashlib.sha256(data).hexdigest()
+    return digest([found, *(sha256(path.parent / o) for o in sorted(others))]) if others else found
 
 
 def checkpoint_of(path: Path) -> str | None:

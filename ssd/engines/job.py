@@ -12,7 +12,7 @@ from ssd.ascend.om import batch_of, takes_batches
 from ssd.ascend.toolkit import card_facts, newer_note
 from ssd.cli import KitError, note
 from ssd.detections import check_room, write_detections
-from ssd.engines import checkpoint_of, input_and_labels, open_engine
+from ssd.engines import checkpoint_of, input_and_labels, model_sha256, open_engine
 from ssd.engines.base import Engine
 from ssd.engines.choice import Choice, enough_runs
 from ssd.engines.in_process import check_labels, run_to_detections
@@ -173,7 +173,7 @@ def batch_size(model: Path, its_batch: int | None, asked: int | None) -> int:
 
 def record(job: Job, engine: str, size: int) -> dict[str, Any]:
     """Return what the results of a job are made from and with."""
-    found = {"kit": __version__, "model_sha256": sha256(job.model), "engine": engine}
+    found = {"kit": __version__, "model_sha256": model_sha256(job.model), "engine": engine}
     found |= {"device": job.choice.device, "precision": job.precision, "batch": size}
     if not job.inputs:
         found |= {"loop": job.loop, "host": platform.node(), "processors": num_cpus()}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssd.cli import KitError
+from ssd.engines import model_sha256
 from ssd.files import (
     RECORD,
     check_folder,
@@ -14,7 +15,6 @@ from ssd.files import (
     own_folder,
     read_json,
     read_record,
-    sha256,
     write_json,
 )
 
@@ -73,7 +73,7 @@ def run_again(folder: Path, models: dict[str, str]) -> None:
     """
     for above, below in pairwise(models):
         if is_compared(folder, above, below) and all(
-            summary_of(folder, rung).get("model_sha256") == sha256(Path(models[rung]))
+            summary_of(folder, rung).get("model_sha256") == model_sha256(Path(models[rung]))
             for rung in (above, below)
         ):
             continue

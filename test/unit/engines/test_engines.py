@@ -8,7 +8,8 @@ import sys
 import types
 
 from ssd.cli import KitError
-from ssd.engines import open_engine
+from ssd.engines import model_sha256, open_engine
+from ssd.files import sha256
 from ssd.images import normalize
 
 import numpy as np
@@ -206,6 +207,19 @@ def test_a_session_leaves_nothing_in_the_home_of_the_user(setting, light_onnx, t
     assert done.stdout.split() == [setting or "1"]  # what the user set stays
     if not setting:
         assert list((tmp_path / "home").rglob("*")) == list((tmp_path / "tmp").rglob("*")) == []
+
+
+def test_weights_beside_a_model_count_as_the_model(onnx_file, tmp_path):
+    path, beside = tmp_path / "m.onnx", tmp_path / "m.onnx.data"
+    settings = {"save_as_external_data": True, "location": beside.name}
+    onnx.save(onnx.load(onnx_file), path, **settings)
+    before, graph = model_sha256(path), path.read_bytes()
+    assert beside.is_file() and open_engine(path).labels == open_engine(onnx_file).labels
+    data = bytearray(beside.read_bytes())
+    data[-1] ^= 1
+    beside.write_bytes(data)
+    assert model_sha256(path) != before and path.read_bytes() == graph
+    assert model_sha256(onnx_file) == sha256(onnx_file)
 
 
 def test_openvino_is_imported_without_what_reports_to_its_maker(openvino, tmp_path):
