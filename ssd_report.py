@@ -7,7 +7,8 @@ report.md, report.html and plots/*.png. With --data the page also has curves, cl
 and images. Facts given with --fact are kept in report.json.
 With two result folders it compares the second with the first: compare.json, compare.md,
 compare.html, in the first folder unless --output names another; with --data it also shows the
-images that changed.
+images that changed. With more of them it writes history.json, history.md and history.html: what
+changed from run to run, in the order in which they ended.
 
 Example:
   python3 ssd_report.py result --data DATA/coco
@@ -15,59 +16,18 @@ Example:
 
 import argparse
 import sys
-import textwrap
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ssd import coco, detections, tables  # a copied script needs ssd/ beside it
+from ssd import coco, detections  # a copied script needs ssd/ beside it
 from ssd.cli import ArgumentParser, KitError, note, run_main, working
 from ssd.files import locked, write_bytes, write_json
-from ssd.report import compare
-from ssd.report.collect import BASELINE_FPS, collect, compare_with_scored
+from ssd.report import compare, history, table
+from ssd.report.collect import collect, compare_with_scored
 
-WIDTH = 80  # columns of a terminal
-FACT_FORMS = {  # facts printed above the table, and the form of each
-    "engine": "{}",
-    "provider": "{}",
-    "soc_version": "{}",
-    "cann": "CANN {}",
-    "mode": "mode {}",
-    "devices": "device {}",
-    "route": "{}",
-}
 MIN_SCORE = 0.3  # least score of a detection that counts in the confusion matrix and the gallery
-COLUMNS = {  # columns of the table: title, width, and the format of a value
-    "model": ("model", -18, str),
-    "batch": ("batch", 5, str),
-    "goal_map": ("goal mAP", 8, lambda value: f"{100 * value:.3f}"),
-    "map": ("mAP", 7, lambda value: f"{100 * value:.3f}"),
-    "baseline_fps": ("base fps", 8, lambda value: f"{value:.3f}"),
-    "fps": ("fps", 9, lambda value: f"{value:.3f}"),
-    "end_to_end": ("end-to-end", 10, lambda value: f"{value:.3f}"),
-}
 NEEDED = "install requirements-infer.txt"
-
-
-def table(report: dict[str, Any]) -> list[list[str]]:
-    """Return the table's cells, headings first, and a Max row for the best batch size last."""
-    rows = [*report["rows"], report["rows"][report["best"]] | {"model": "Max"}]
-    return tables.cells(COLUMNS, rows)
-
-
-def as_markdown(report: dict[str, Any]) -> str:
-    """Return report.md: the table, latency and facts."""
-    lines = ["# SSD-ResNet34 evaluation", "", *tables.as_markdown(table(report)), ""]
-    lines += [line for warning in report["warnings"] for line in (f"Warning: {warning}.", "")]
-    base = f"; base fps: {BASELINE_FPS}, published" if report["published"] else ""
-    lines += [f"mAP in %; fps: pure inference, images/s{base}.", ""]
-    latency = [["ms a batch", "mean", "p50", "p90", "p95", "p99", "runs"]]
-    for row in report["rows"]:
-        times = row["latency_ms"]
-        values = [compare.number(times.get(name), ".2f") for name in latency[0][1:-1]]
-        latency.append([str(row["batch"]), *values, str(times["runs"])])
-    lines += [*tables.as_markdown(latency), ""]
-    return "\n".join([*lines, *(f"- {key}: {value}" for key, value in report["facts"].items()), ""])
 
 
 def look_closely(
@@ -142,7 +102,7 @@ def write_matches(folder: Path, data: coco.DataSet | None, analysis: Any) -> Non
 
 def compare_runs(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     """Write compare.json, compare.md and compare.html, and print the short table."""
-    folders, output = (args.folder, args.other), args.output or args.folder
+    folders, output = (args.folder, *args.others), args.output or args.folder
     reports = tuple(collect(folder, args.batch_sizes, {}) for folder in folders)
     comparison, images, sides = compare.compare(folders, reports), {}, []
     if data:
@@ -153,15 +113,38 @@ def compare_runs(args: argparse.Namespace, data: coco.DataSet | None) -> None:
         note(f"note: {line}")
     print(f"{output}: compare.json, compare.md")
     print(compare.as_text(comparison))
+    write_made(output / "compare.html", "compare_page", comparison, images, sides)
+
+
+def write_made(path: Path, maker: str, *content: Any) -> None:
+    """Write the page that a function of ssd.report.page makes, and its plots; name it.
+
+    It is left out, and a note says so, where its packages are missing.
+    """
     try:
-        from ssd.report.page import compare_page  # late, as above
+        from ssd.report import page  # late, as above
     except ImportError as error:
-        note(f"compare.html is left out: {error}; {NEEDED}")
+        note(f"{path.name} is left out: {error}; {NEEDED}")
         return
-    page, plots = compare_page(comparison, images, sides)
-    write_plots(output / "plots", plots)
-    write_bytes(output / "compare.html", page)
-    print(f"page {output / 'compare.html'}")
+    made, plots = getattr(page, maker)(*content)
+    write_plots(path.parent / "plots", plots)
+    write_bytes(path, made)
+    print(f"page {path}")
+
+
+def show_history(args: argparse.Namespace) -> None:
+    """Write history.json, history.md and history.html of three runs or more; print the table."""
+    folders, output = [args.folder, *args.others], args.output or args.folder
+    made = history.make_history(
+        folders, [collect(folder, args.batch_sizes, {}) for folder in folders]
+    )
+    write_json(output / "history.json", made, indent=2)
+    write_bytes(output / "history.md", history.as_markdown(made).encode())
+    for line in history.doubts(made):
+        note(f"note: {line}")
+    print(f"{output}: history.json, history.md")
+    print(history.as_text(made))
+    write_made(output / "history.html", "history_page", made)
 
 
 def compare_images(
@@ -209,7 +192,9 @@ def batch_sizes(text: str) -> list[int]:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("folder", metavar="RESULT", type=Path, help="a result folder")
-    parser.add_argument("other", metavar="RESULT", type=Path, nargs="?", help="compare with this")
+    parser.add_argument(
+        "others", metavar="RESULT", type=Path, nargs="*", help="compare with this, or with these"
+    )
     coco.add_data_arguments(parser)
     parser.add_argument(
         "--fact", metavar="KEY=VALUE", action="append", default=[], help="a fact about the run"
@@ -249,8 +234,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--fact wants KEY=VALUE")
     if not 0 <= args.score <= 1:
         parser.error("--score wants 0 to 1")
-    if args.output and not args.other:
-        parser.error("--output is for a comparison of two results")
+    if args.output and not args.others:
+        parser.error("--output is for a comparison of results")
+    for option, value in {"--fact": args.fact, "--matches": args.matches}.items():
+        if value and args.others:
+            parser.error(f"{option} is for a single result")
+    if len(args.others) > 1 and (args.data or args.annotation):
+        parser.error("--data is for one result or two: a history shows no images")
     return args
 
 
@@ -263,13 +253,9 @@ def report_run(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     with working("report"):
         analysis = look_closely(report, args.folder, data, args.score)
     write_json(args.folder / "report.json", report, indent=2)
-    write_bytes(args.folder / "report.md", as_markdown(report).encode())
+    write_bytes(args.folder / "report.md", table.as_markdown(report).encode())
     print(f"{args.folder}: report.json, report.md")
-    facts = [(form, report["facts"].get(key)) for key, form in FACT_FORMS.items()]
-    print(textwrap.fill(", ".join(form.format(fact) for form, fact in facts if fact), WIDTH))
-    print(tables.as_text(COLUMNS, table(report)))
-    for warning in report["warnings"]:
-        print(textwrap.fill(f"warning: {warning}", WIDTH))
+    print(table.as_text(report))
     sys.stdout.flush()
     if args.matches:
         write_matches(args.folder, data, analysis)
@@ -284,8 +270,8 @@ def report_run(args: argparse.Namespace, data: coco.DataSet | None) -> None:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     data = coco.open_data(args) if args.data or args.annotation else None
-    if args.other:
-        compare_runs(args, data)
+    if args.others:
+        show_history(args) if len(args.others) > 1 else compare_runs(args, data)
         return
     # what is no folder is not made by locking it
     with locked(args.folder) if args.folder.is_dir() else nullcontext():

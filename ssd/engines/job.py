@@ -20,6 +20,7 @@ from ssd.engines.inference import files_info, run_to_files, shard_of, summary_of
 from ssd.engines.shards import run_shards
 from ssd.files import (
     CHECKPOINT_KEY,
+    MOMENT,
     claim_folder,
     clear_folder,
     digest,
@@ -132,6 +133,7 @@ def run(job: Job, force: bool) -> dict[str, Any]:
         "images_per_second": found["images"] / seconds["wall"],
         "facts": facts(job),
         "warnings": [job.choice.unused] if job.choice.unused else [],
+        "finished": time.strftime(MOMENT, time.gmtime()),
         "made_from": made_from,
     }
     if job.choice.in_process and job.inputs:

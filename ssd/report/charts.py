@@ -3,6 +3,7 @@
 Texts are English here; render.CHINESE has the Chinese forms for the page.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from ssd.report.collect import BASELINE_FPS
@@ -14,6 +15,8 @@ from matplotlib.figure import Figure
 
 WIDTH = 4.5  # inches: half of a desktop page, and small enough for a phone
 BAR = 0.135  # width of the bar of a class, inches
+RUN = 0.3  # width of a run in a history, inches
+LEAST_SPAN = 1.0  # points of AP that the axis of a history spans at least
 MAX_BARS = 120  # classes in a chart; of more, those at both ends are shown
 STEP_ORDER = ("infer", "read", "write", "decode", "score")  # the longest as a rule first
 
@@ -38,7 +41,7 @@ def batch_axis(ax: Axes, batches: list[int]) -> None:
     ax.margins(x=0.08)
 
 
-def lines(ax: Axes, x: list[int], curves: dict[str, list[float | None]]) -> None:
+def lines(ax: Axes, x: Sequence[int], curves: dict[str, list[float | None]]) -> None:
     """Draw named curves, each with another marker; a value of None is left out."""
     marks = zip("osD^v", SERIES, strict=True)
     for (name, y), (mark, color) in zip(curves.items(), marks, strict=False):
@@ -166,4 +169,46 @@ def class_difference(comparison: dict[str, Any]) -> Figure | None:
     return bars([row["name"] for row in rows], values, "AP, difference in points")
 
 
+def by_run(ax: Axes, runs: list[dict[str, Any]]) -> None:
+    """Name the runs along the x axis."""
+    ax.set_xticks(range(len(runs)), [short(run["name"]) for run in runs], rotation=90, fontsize=8)
+    ax.set_xlim(-0.5, len(runs) - 0.5)
+
+
+def history_width(runs: list[dict[str, Any]]) -> float:
+    return max(WIDTH, 0.9 + RUN * len(runs))
+
+
+def history_ap(history: dict[str, Any]) -> Figure | None:
+    """Draw mAP and AP50 of each run, each on an axis of its own, as changes are small."""
+    runs = history["runs"]
+    if all(run["map"] is None for run in runs):
+        return None
+    figure = Figure(figsize=(history_width(runs), 4.3), layout="constrained")
+    axs = figure.subplots(2, 1, sharex=True)
+    for ax, key, title in zip(axs, ("map", "ap50"), ("mAP, %", "AP50, %"), strict=True):
+        values = [None if run[key] is None else 100 * run[key] for run in runs]
+        lines(ax, range(len(runs)), {title: values})
+        known = [value for value in values if value is not None]
+        room = max(0, LEAST_SPAN - (max(known) - min(known))) / 2  # noise is not to look like news
+        ax.update_datalim([(0, min(known) - room), (0, max(known) + room)])
+        ax.autoscale_view()
+        ax.set_ylabel(title)
+        by_run(ax, runs)
+    return figure
+
+
+def history_fps(history: dict[str, Any]) -> Figure:
+    runs = history["runs"]
+    figure, ax = axes(3.4, history_width(runs))
+    curves = {"inference alone": "fps", "end to end": "end_to_end"}
+    lines(ax, range(len(runs)), {name: [run[key] for run in runs] for name, key in curves.items()})
+    by_run(ax, runs)
+    ax.set_ylim(0, ax.get_ylim()[1] * 1.05)
+    ax.set_ylabel("images/s")
+    legend(ax)
+    return figure
+
+
+HISTORY: dict[str, Chart] = {"history_ap": history_ap, "history_fps": history_fps}
 COMPARED: dict[str, Chart] = {"compare_fps": compare_fps, "class_difference": class_difference}

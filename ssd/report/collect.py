@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from ssd import coco
 from ssd.ascend import summaries
 from ssd.boxes import SSD300
 from ssd.cli import KitError, first_few, note
-from ssd.files import CHECKPOINT_KEY, digest, read_json, read_record, sha256
+from ssd.files import CHECKPOINT_KEY, MOMENT, digest, read_json, read_record, sha256
 from ssd.workers import num_cpus
 
 import numpy as np
@@ -194,6 +195,8 @@ def collect(folder: Path, wanted: list[int], facts: dict[str, str]) -> dict[str,
         "scored_batch": row["batch"] if row else None,
         "scored_detections": score.get("detections"),
         "detections_sha256": score.get("detections_sha256"),
+        "annotation_sha256": score.get("made_from", {}).get("annotation"),
+        "finished": finished(folder, parts),
         "stats": score.get("stats"),
         "per_class": score.get("per_class"),
         "warnings": list(dict.fromkeys(warnings))
@@ -201,6 +204,18 @@ def collect(folder: Path, wanted: list[int], facts: dict[str, str]) -> dict[str,
         + differing_rows(rows, scores),
         "published": PUBLISHED if any(row["baseline_fps"] for row in rows) else [],
     }
+
+
+def finished(folder: Path, parts: dict[int, tuple[dict[str, Any], ...]]) -> str:
+    """Return when the last of the runs ended, in UTC: 2024-05-06T07:08:09Z.
+
+    Tools that do not record it leave the time of their files.
+    """
+    summaries = (part for data, perf, _ in parts.values() for part in (data, perf))
+    recorded = [part["finished"] for part in summaries if "finished" in part]
+    paths = [path for batch in parts for path in folder.glob(f"bs{batch}_*summary.json")]
+    times = [path.stat().st_mtime for path in paths] or [folder.stat().st_mtime]
+    return max(recorded, default=None) or time.strftime(MOMENT, time.gmtime(max(times)))
 
 
 def differing_rows(rows: list[dict[str, Any]], scores: dict[int, dict[str, Any]]) -> list[str]:

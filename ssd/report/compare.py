@@ -1,5 +1,6 @@
 """Two runs side by side: each batch size, COCO's numbers, each class, and the facts that differ."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ SAME_AP = 0.0005  # a difference this small is within the rounding of engines an
 WARNINGS = {  # why the mAP of two runs may not compare, in English and Chinese
     "data": ("data sets differ", "数据集不同"),
     "scored": ("scored images differ", "计分图片不同"),
+    "annotation": ("annotation files differ (SHA-256)", "标注文件不同（SHA-256）"),
     "classes": ("classes differ (count: not in the other)", "类别不同（数量：对方没有的类别）"),
 }
 TEXT = "{:>5} {:>11} {:>11} {:>7}   {:>8} {:>8} {:>8}"  # 66 columns; a terminal has 80
@@ -59,12 +61,13 @@ def add_images(comparison: dict[str, Any], made: dict[str, Any]) -> None:
     row["verdict"] = verdict(row["difference"], max(SAME_AP, made["noise"]))
 
 
-def names(folders: tuple[Path, Path]) -> tuple[str, str]:
-    """Return the folders' names, with what comes before where they are the same."""
-    full = [folder.resolve() for folder in folders]
-    if full[0].name != full[1].name:
-        return full[0].name, full[1].name
-    return tuple(f"{path.parent.name}/{path.name}" for path in full)
+def names(folders: Iterable[Path]) -> list[str]:
+    """Return the folders' names, with as much before them as tells them apart."""
+    full = [folder.resolve().parts for folder in folders]
+    depth = 1
+    while len({parts[-depth:] for parts in full}) < len(set(full)):
+        depth += 1
+    return ["/".join(parts[-depth:]) for parts in full]
 
 
 def verdict(change: float | None, band: float) -> str | None:
@@ -88,6 +91,8 @@ def difference(a: float | None, b: float | None) -> dict[str, Any]:
 def find_warnings(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
     """Return why the mAP of two reports may not compare: other data, images or classes."""
     pairs = [(key, a["facts"].get(key), b["facts"].get(key)) for key in ("data", "scored")]
+    digests = [report["annotation_sha256"] for report in (a, b)]
+    pairs.append(("annotation", *(digest and digest[:12] for digest in digests)))
     classes = [{(row["id"], row["name"]) for row in report["per_class"] or []} for report in (a, b)]
     if all(classes) and classes[0] != classes[1]:
         others = [sorted(name for _, name in classes[i] - classes[1 - i]) for i in (0, 1)]

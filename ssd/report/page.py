@@ -13,9 +13,11 @@ from typing import Any
 from ssd.coco_eval import STAT_LINES
 from ssd.report import render
 from ssd.report.accuracy_charts import ACCURACY, drawn_labels
-from ssd.report.charts import COMPARED, MAX_BARS, SPEED
+from ssd.report.charts import COMPARED, HISTORY, MAX_BARS, SPEED
 from ssd.report.compare import SAME_AP, SAME_SPEED, WARNINGS
+from ssd.report.history import as_minutes
 from ssd.report.matching import ERRORS, KINDS, Analysis
+from ssd.report.render import Chart
 from ssd.report.texts import FACT_NAMES, KIND_MEANINGS, KIND_NAMES, LABEL_FINDINGS, MISSING
 
 import jinja2
@@ -89,7 +91,8 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"t": both, "attr": attribute, "fact_names": FACT_NAMES, "no_figure": NONE}
+    made.globals |= {"t": both, "attr": attribute, "no_figure": NONE}
+    made.globals |= {"fact_names": FACT_NAMES, "as_minutes": as_minutes}
     made.globals |= {"stat_lines": STAT_LINES, "missing_texts": MISSING, "warning_texts": WARNINGS}
     made.globals |= {"kind_names": KIND_NAMES, "kind_meanings": KIND_MEANINGS}
     made.globals |= {"label_findings": LABEL_FINDINGS}
@@ -98,17 +101,24 @@ def environment() -> jinja2.Environment:
     return made
 
 
-def write_page(template: str, report: dict[str, Any], svgs: dict[str, str], **more: Any) -> bytes:
-    """Return a page: `num(path)` in the template is a figure of the report, `chart` its SVGs."""
+def draw_page(
+    template: str, drawn: dict[str, Chart], report: dict[str, Any], **more: Any
+) -> tuple[bytes, dict[str, bytes]]:
+    """Return a page and its charts as PNG by name.
+
+    In the template `num(path)` is a figure of the report, `charts` holds the SVGs.
+    """
+    made = render.render(drawn, report)
+    charts = {name: Markup(svg) for name, (svg, _) in made.items()}
 
     def num(
         path: str, decimals: int | None = None, percent: bool = False, form: str = ","
     ) -> Markup:
         return figure_of(report, path, percent, decimals=decimals, form=form)
 
-    charts = {name: Markup(svg) for name, svg in svgs.items()}
-    made = environment().get_template(template)
-    return made.render(r=report, num=num, charts=charts, **more).encode()
+    page = environment().get_template(template)
+    text = page.render(r=report, num=num, charts=charts, **more)
+    return text.encode(), {name: png for name, (_, png) in made.items()}
 
 
 def report_page(
@@ -120,15 +130,12 @@ def report_page(
     of the same images `name`, `width`, `height` and the boxes of ssd.report.gallery.boxes_of.
     """
     drawn = SPEED | (ACCURACY if report["detail"] else {})
-    made = render.render(drawn, report)
-    svgs = {name: svg for name, (svg, _) in made.items()}
     batches = [row["batch"] for row in report["rows"]]
     more = {"goals": any(row["goal_map"] is not None for row in report["rows"])}
     scored = report["scored_batch"]
     more["scored_row"] = None if scored is None else batches.index(scored)
     more |= {"images": images, "figures": report_figures(report, images)}
-    page = write_page("report.html", report, svgs, **more, **lists(report, shots))
-    return page, {name: png for name, (_, png) in made.items()}
+    return draw_page("report.html", drawn, report, **more, **lists(report, shots))
 
 
 def report_figures(report: dict[str, Any], images: dict[int, str]) -> list[dict[str, Any]]:
@@ -253,8 +260,6 @@ def compare_page(
     images: `data:` URIs by image id. sides: each run's Analysis and its shots by image id; empty
     without a data set.
     """
-    made = render.render(COMPARED, comparison)
-    svgs = {name: svg for name, (svg, _) in made.items()}
     shown = [(i, entry) for i, entry in enumerate(comparison["images"])]
     shown = [(i, entry) for i, entry in shown if entry["image_id"] in images]
     figures, shots = [], []
@@ -272,5 +277,9 @@ def compare_page(
         more["kit"] = box_data(analysis.detail, analysis.names, shots)
         more["gallery_classes"] = used_classes(analysis.names, shots)
         more |= {"gallery_groups": COMPARED_GROUPS, "error_order": [*ERRORS, "missed"]}
-    page = write_page("compare.html", comparison, svgs, **more)
-    return page, {name: png for name, (_, png) in made.items()}
+    return draw_page("compare.html", COMPARED, comparison, **more)
+
+
+def history_page(history: dict[str, Any]) -> tuple[bytes, dict[str, bytes]]:
+    """Return history.html, and its charts as PNG by name."""
+    return draw_page("history.html", HISTORY, history)

@@ -69,6 +69,8 @@ CHINESE = {  # the texts of charts and their Chinese forms
     "missed": "漏检",
     "background": "背景",
     "AP, %": "AP（%）",
+    "mAP, %": "mAP（%）",
+    "AP50, %": "AP50（%）",
     "AP, difference in points": "AP 差值（百分点）",
 }
 

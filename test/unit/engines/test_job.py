@@ -2,6 +2,7 @@
 
 import json
 import os
+from datetime import datetime, timezone
 from pathlib import Path
 
 from ssd.cli import KitError
@@ -65,6 +66,12 @@ def test_another_machine_is_timed_anew_but_not_run_anew(change, job, engine, mon
     assert engine.calls == 0
     run(job(**pure), force=False)
     assert engine.calls > 0
+
+
+def test_a_summary_says_in_utc_when_its_run_finished(job):
+    before = datetime.now(timezone.utc).replace(microsecond=0)
+    finished = datetime.strptime(run(job(), force=False)["finished"], "%Y-%m-%dT%H:%M:%SZ")
+    assert before <= finished.replace(tzinfo=timezone.utc) <= datetime.now(timezone.utc)
 
 
 def test_without_an_output_nothing_is_kept(job, engine):

@@ -33,9 +33,10 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A result folder with its report, and its comparison with a run that finds other things.
+    """A result folder with its report, its comparison with another run, and a history of three.
 
-    That run misses the dog of image 30 and takes nothing for the owl of image 50.
+    The other run misses the dog of image 30 and takes nothing for the owl of image 50; the third
+    was not scored.
     """
     path = tmp_path_factory.mktemp("re sult;'é")
     shutil.copytree(FIVE / "result", path, dirs_exist_ok=True)
@@ -48,6 +49,9 @@ def folder(tmp_path_factory):
     (other / "bs1_detections.json").write_text(json.dumps(kept))
     data = ["--data", str(FIVE / "coco"), "--all-images"]
     ssd_report.main([str(path), str(other), "--output", str(path), *data])
+    third = tmp_path_factory.mktemp("c")
+    shutil.copy(FIVE / "result" / "bs1_perf_summary.json", third)
+    ssd_report.main([str(third), str(other), str(path), "--output", str(path)])
     return path
 
 
