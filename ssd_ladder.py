@@ -29,7 +29,7 @@ from ssd.engines import check_same_checkpoint, input_and_labels
 from ssd.engines.in_process import check_labels
 from ssd.files import locked, read_json, write_bytes, write_json
 from ssd.images import resize
-from ssd.ladder.layers import compare_layers, describe_layers
+from ssd.ladder.layers import compare_layers, describe_layers, falls
 from ssd.ladder.plan import (
     Plan,
     begin,
@@ -149,7 +149,9 @@ def layers(args: argparse.Namespace) -> None:
     names = [image["file_name"] for image in data.selected[: args.limit]]
     images = [resize(coco.image_path(data.image_folder, name)) for name in names]
     found = compare_layers(above, below, images)
-    write_json(args.folder / "layers.json", [layer._asdict() for layer in found], indent=2)
+    fallen = falls(found)
+    rows = [layer._asdict() | {"falls": layer in fallen} for layer in found]
+    write_json(args.folder / "layers.json", rows, indent=2)
     print(
         f"{args.folder}: layers.json, {len(found)} layers of {loss['rung']} against {loss['above']}"
     )

@@ -8,7 +8,8 @@ and images. Facts given with --fact are kept in report.json.
 With two result folders it compares the second with the first: compare.json, compare.md,
 compare.html, in the first folder unless --output names another; with --data it also shows the
 images that changed. With more of them it writes history.json, history.md and history.html: what
-changed from run to run, in the order in which they ended.
+changed from run to run, in the order in which they ended. With --ladder RESULT is the folder of
+test/ssd_accuracy_ladder.sh: it writes ladder.html.
 
 Example:
   python3 ssd_report.py result --data DATA/coco
@@ -23,7 +24,7 @@ from typing import Any
 from ssd import coco, detections  # a copied script needs ssd/ beside it
 from ssd.cli import ArgumentParser, KitError, note, run_main, working
 from ssd.files import locked, write_bytes, write_json
-from ssd.report import compare, history, table
+from ssd.report import compare, history, ladder, table
 from ssd.report.collect import collect, compare_with_scored
 
 MIN_SCORE = 0.3  # least score of a detection that counts in the confusion matrix and the gallery
@@ -179,6 +180,11 @@ def detections_path(folder: Path, report: dict[str, Any]) -> Path:
     return folder / f"bs{report['scored_batch']}_detections.json"
 
 
+def show_ladder(folder: Path) -> None:
+    """Write ladder.html of what ssd_ladder.py left in a folder."""
+    write_made(folder / "ladder.html", "ladder_page", ladder.read_ladder(folder))
+
+
 def parse_facts(pairs: list[str]) -> dict[str, str]:
     """Return the facts of a list of KEY=VALUE."""
     return dict(pair.split("=", 1) for pair in pairs)
@@ -225,6 +231,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="also write every match: matches.csv, and matches.json in COCO's form",
     )
     parser.add_argument(
+        "--ladder", action="store_true", help="RESULT is the accuracy ladder's: write ladder.html"
+    )
+    parser.add_argument(
         "--print-best",
         action="store_true",
         help="print only the batch size with the highest throughput",
@@ -234,6 +243,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--fact wants KEY=VALUE")
     if not 0 <= args.score <= 1:
         parser.error("--score wants 0 to 1")
+    if args.ladder and (args.others or args.data or args.annotation):
+        parser.error("--ladder takes the ladder's folder alone")
     if args.output and not args.others:
         parser.error("--output is for a comparison of results")
     for option, value in {"--fact": args.fact, "--matches": args.matches}.items():
@@ -269,6 +280,9 @@ def report_run(args: argparse.Namespace, data: coco.DataSet | None) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.ladder:
+        show_ladder(args.folder)
+        return
     data = coco.open_data(args) if args.data or args.annotation else None
     if args.others:
         show_history(args) if len(args.others) > 1 else compare_runs(args, data)

@@ -69,7 +69,7 @@ main() {
     plan=$answer
     mapfile -t rungs <<<"$plan"
     mapfile -t dtypes < <(cut -f 2 <<<"$plan" | sort -u)
-    count=$((1 + ${#dtypes[@]} + 3 * ${#rungs[@]}))  # the first rung's comparison is the table
+    count=$((2 + ${#dtypes[@]} + 3 * ${#rungs[@]}))  # the first rung's comparison is the table
     [[ ${opt[layers]} == no ]] || count=$((count + 1))
     count_stages "$count"
 
@@ -94,6 +94,7 @@ main() {
     run "${ladder[@]}" table "$output" || status=$?
     ((status == 0 || status == LOST)) || fail "$status"
     [[ ${opt[layers]} == no ]] || stage "layers" "${ladder[@]}" layers "$output" "${data[@]}"
+    stage "page" python3 "$root/ssd_report.py" "$output" --ladder >&2
     exit "$status"
 }
 

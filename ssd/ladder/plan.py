@@ -19,7 +19,7 @@ from ssd.files import (
 )
 
 PLAN = "rungs.json"
-RESULTS = ("ladder.json", "ladder.md", "layers.json")
+RESULTS = ("ladder.json", "ladder.md", "ladder.html", "layers.json")
 RUNG_RESULTS = ("summary", "result", "detections", "against")  # RUNG_*.json
 
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 WIDTH = 4.5  # inches: half of a desktop page, and small enough for a phone
 BAR = 0.135  # width of the bar of a class, inches
+LEAST_APART = 1e-9  # of a cosine from 1 that is drawn; engines in float32 differ by that
 RUN = 0.3  # width of a run in a history, inches
 LEAST_SPAN = 1.0  # points of AP that the axis of a history spans at least
 MAX_BARS = 120  # classes in a chart; of more, those at both ends are shown
@@ -211,4 +212,42 @@ def history_fps(history: dict[str, Any]) -> Figure:
 
 
 HISTORY: dict[str, Chart] = {"history_ap": history_ap, "history_fps": history_fps}
+
+
+def ladder_ap(ladder: dict[str, Any]) -> Figure:
+    figure, ax = axes(2.9)
+    rows = ladder["rungs"]
+    for shift, name, key, color in ((-0.19, "mAP", "map", 0), (0.19, "AP50", "ap50", 2)):
+        values = [100 * row[key] for row in rows]
+        places = np.arange(len(rows)) + shift
+        drawn = ax.bar(places, values, 0.36, color=SERIES[color], label=name)
+        ax.bar_label(drawn, [f"{value:.1f}" for value in values], fontsize=8)
+    ax.set_xticks(range(len(rows)), [row["rung"] for row in rows])
+    ax.margins(y=0.1)
+    ax.set_ylabel("%")
+    ax.grid(axis="x", visible=False)
+    legend(ax)
+    return figure
+
+
+def ladder_layers(ladder: dict[str, Any]) -> Figure | None:
+    """Draw how far each layer's cosine is from 1, in the order of the network."""
+    parts = [row["cosine"] for row in ladder["layers"]]
+    if not parts:
+        return None
+    apart = [np.nan if cosine is None else max(1 - cosine, LEAST_APART) for cosine in parts]
+    figure, ax = axes(3.3)
+    ax.plot(range(len(apart)), apart, color=SERIES[0], lw=1.2)
+    fallen = ladder["fallen"]
+    marks = {"ls": "", "color": SERIES[1], "label": "falls here"}
+    ax.plot(fallen, [apart[i] for i in fallen], "o", ms=4, **marks)
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0e}")
+    ax.minorticks_off()
+    ax.set(xlabel="layer, in the order of the network", ylabel="1 − cosine (log scale)")
+    legend(ax)
+    return figure
+
+
+LADDER: dict[str, Chart] = {"ladder_ap": ladder_ap, "ladder_layers": ladder_layers}
 COMPARED: dict[str, Chart] = {"compare_fps": compare_fps, "class_difference": class_difference}

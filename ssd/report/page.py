@@ -13,9 +13,10 @@ from typing import Any
 from ssd.coco_eval import STAT_LINES
 from ssd.report import render
 from ssd.report.accuracy_charts import ACCURACY, drawn_labels
-from ssd.report.charts import COMPARED, HISTORY, MAX_BARS, SPEED
+from ssd.report.charts import COMPARED, HISTORY, LADDER, MAX_BARS, SPEED
 from ssd.report.compare import SAME_AP, SAME_SPEED, WARNINGS
 from ssd.report.history import as_minutes
+from ssd.report.ladder import ladder_chinese
 from ssd.report.matching import ERRORS, KINDS, Analysis
 from ssd.report.render import Chart
 from ssd.report.texts import FACT_NAMES, KIND_MEANINGS, KIND_NAMES, LABEL_FINDINGS, MISSING
@@ -93,6 +94,7 @@ def environment() -> jinja2.Environment:
     )
     made.globals |= {"t": both, "attr": attribute, "no_figure": NONE}
     made.globals |= {"fact_names": FACT_NAMES, "as_minutes": as_minutes}
+    made.globals["ladder_chinese"] = ladder_chinese
     made.globals |= {"stat_lines": STAT_LINES, "missing_texts": MISSING, "warning_texts": WARNINGS}
     made.globals |= {"kind_names": KIND_NAMES, "kind_meanings": KIND_MEANINGS}
     made.globals |= {"label_findings": LABEL_FINDINGS}
@@ -278,6 +280,11 @@ def compare_page(
         more["gallery_classes"] = used_classes(analysis.names, shots)
         more |= {"gallery_groups": COMPARED_GROUPS, "error_order": [*ERRORS, "missed"]}
     return draw_page("compare.html", COMPARED, comparison, **more)
+
+
+def ladder_page(ladder: dict[str, Any]) -> tuple[bytes, dict[str, bytes]]:
+    """Return ladder.html; a ladder has no PNG charts."""
+    return draw_page("ladder.html", LADDER, ladder)[0], {}
 
 
 def history_page(history: dict[str, Any]) -> tuple[bytes, dict[str, bytes]]:

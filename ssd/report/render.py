@@ -70,6 +70,9 @@ CHINESE = {  # the texts of charts and their Chinese forms
     "background": "背景",
     "AP, %": "AP（%）",
     "mAP, %": "mAP（%）",
+    "falls here": "此处下降",
+    "layer, in the order of the network": "层（按网络中的顺序）",
+    "1 − cosine (log scale)": "1 − 余弦相似度（对数刻度）",
     "AP50, %": "AP50（%）",
     "AP, difference in points": "AP 差值（百分点）",
 }

@@ -82,6 +82,35 @@ KIND_MEANINGS = {
         "附近没有真实框：IoU 不超过 0.10。也可能是漏标。",
     ),
 }
+LADDER_CHINESE = {  # what the ladder says of its rungs, in Chinese
+    "the goal": "目标",
+    "not known": "未知",
+    "give the checkpoint with --pth_path": "用 --pth_path 给出权重",
+    "make it with ssd_pth2onnx.py": "用 ssd_pth2onnx.py 导出",
+    "make it with ssd_pth2onnx.py --input uint8": "用 ssd_pth2onnx.py --input uint8 导出",
+    "make it with ssd_quantize.py": "用 ssd_quantize.py 量化",
+    "make it with test/ssd_pth2om.sh where atc is": "在装有 atc 的机器上用 test/ssd_pth2om.sh 转换",
+    "the checkpoint": "权重",
+    "the export: was the ONNX file made of this checkpoint?": (
+        "导出：ONNX 文件是由这份权重导出的吗？"
+    ),
+    "the uint8 inputs (RGB, not BGR; not normalized) and the normalization in the model": (
+        "uint8 输入（应为 RGB 而非 BGR，且未归一化），以及模型内部的归一化"
+    ),
+    "the images of the calibration, and layers that should stay in float (--skip)": (
+        "校准用的图片，以及应保留浮点的层（--skip）"
+    ),
+    "atc's precision (--precision_mode_v2=origin), and with AIPP mean, scale and RGB order": (
+        "atc 的精度模式（--precision_mode_v2=origin）；使用 AIPP 时还有均值、缩放和 RGB 顺序"
+    ),
+    "what all rungs share: images in BGR or resized by another library, the order of the "
+    "categories in the annotation file, the checkpoint, the goal itself": (
+        "各级共有的部分：图片为 BGR 或由其他库缩放、标注文件中类别的顺序、权重、目标本身"
+    ),
+    "the order of the labels (the boxes are found again under other ones)": (
+        "标签顺序（同样的框被标成了别的类别）"
+    ),
+}
 LABEL_FINDINGS = {  # codes of hotcoco's healthcheck
     "degenerate_bbox": ("boxes without width or height", "宽或高为零的框"),
     "zero_area": ("boxes with area 0", "面积为 0 的框"),

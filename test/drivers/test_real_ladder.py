@@ -57,6 +57,8 @@ def test_a_real_ladder_names_the_rung_and_the_layer_and_leaves_no_outputs(run_dr
     assert sum(1 for _ in (out / "ssd_bin_float32").glob("tensor*")) == 5
     found = json.loads((out / "ladder.json").read_text())
     assert [row["map"] for row in found["rungs"]] == [1, 1, pytest.approx(2 / 3)]
+    page = (out / "ladder.html").read_text()
+    assert "/tint/Conv" in page and 'class="worse"' in page and "chart-ladder_layers" in page
 
 
 @pytest.mark.parametrize("tool", ["ais_bench", "ais_infer.py"])

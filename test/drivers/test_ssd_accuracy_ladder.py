@@ -66,6 +66,9 @@ class LadderKit(Kit):
     def table(self):
         return [stage("ssd_ladder.py"), "table", str(self.out)]
 
+    def page(self):
+        return [stage("ssd_report.py"), str(self.out), "--ladder"]
+
     def layers(self, *more):
         return [stage("ssd_ladder.py"), "layers", str(self.out), *self.shared(*more)]
 
@@ -96,6 +99,7 @@ def test_each_rung_is_run_scored_and_compared_with_the_one_above(kit):
             *kit.rung("uint8", "float32"),
             *kit.rung("int8", "uint8"),
             kit.table(),
+            kit.page(),
         ],
     )
 
@@ -121,6 +125,7 @@ def test_each_option_reaches_its_stages(kit):
             *kit.rung("uint8", more=more, device=device),
             *kit.rung("om", "uint8", more=more, device=device),
             kit.table(),
+            kit.page(),
         ],
     )
 
@@ -144,7 +149,7 @@ def test_a_rung_that_loses_is_status_3_and_its_layers_are_compared_if_asked_for(
         *kit.rung("int8", "float32"),
         kit.table(),
     ]
-    check(kit, done, calls + [kit.layers()] * layers, status=3)
+    check(kit, done, [*calls, *[kit.layers()] * layers, kit.page()], status=3)
     assert done.stdout == "int8 loses\n" and "failed" not in done.stderr
 
 
@@ -152,7 +157,7 @@ def test_stages_are_numbered_as_they_run(kit):
     done = kit.run("--layers")
     names = ["annotations", "images, float32", "images, uint8", "inference, float32"]
     names += ["scoring, float32", "inference, int8", "scoring, int8", "int8 against float32"]
-    names += ["table", "layers"]
+    names += ["table", "layers", "page"]
     assert re.findall(r"^\[(.*)\] (.*)$", done.stderr, re.M) == [
         (f"{i}/{len(names)}", name) for i, name in enumerate(names, start=1)
     ]
@@ -191,15 +196,15 @@ def test_a_signal_ends_the_plan_too(kit, tmp_path):
 
 
 @pytest.mark.parametrize(("status", "seen"), [(1, 1), (3, 3), (-9, 137)])
-@pytest.mark.parametrize("call", range(2, 11))
+@pytest.mark.parametrize("call", range(2, 12))
 def test_a_failing_stage_stops_the_run_with_its_status(kit, call, status, seen):
     rules = [{"call": call, "status": status, "complain": "stage.py: error: it\n"}]
     done = kit.run(rules=rules)
     names = ["annotations", "images, float32", "images, uint8", "inference, float32"]
     names += ["scoring, float32", "inference, int8", "scoring, int8", "int8 against float32"]
-    name = [*names, "table"][call - 2]
+    name = [*names, "table", "page"][call - 2]
     assert done.returncode == seen
-    assert len(kit.calls()) == call
+    assert len(kit.calls()) == call + (name == "table" and status == 3)  # a loss has its page
     if name == "table":
         assert ("error: stage 'table' " in done.stderr) == (status != 3)
     else:

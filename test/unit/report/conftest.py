@@ -8,6 +8,49 @@ import ssd_report
 import pytest
 from models import FIVE
 
+LADDER = {  # as ssd_ladder.py writes it
+    "rungs": [
+        {"rung": "float32", "above": None, "map": 0.5, "ap50": 0.75, "change": 1.0}
+        | {"model": "m.onnx", "model_sha256": "ab", "engine": "e 1", "provider": "p"}
+        | {"precision": "float32", "scored": "4 of 5 images (1 without annotation left out)"},
+        {"rung": "int8", "above": "float32", "map": 0.25, "ap50": 0.5, "change": -25.0}
+        | {"model": "m8.onnx", "model_sha256": "cd", "engine": "e 1", "provider": "p"}
+        | {"precision": "INT8 in 3 of 4 convolutions", "scored": "all 5 images"}
+        | {"max_abs": 2.0, "mean_abs": 0.5, "cosine": 0.875}
+        | {"match_rate": 0.25, "match_rate_any_label": 0.75},
+    ],
+    "missing": {"om": "make it with test/ssd_pth2om.sh where atc is"},
+    "goal": 0.49,
+    "tolerance": 0.5,
+    "losses": [
+        {"rung": "float32", "above": "the goal", "points": 2.0, "look": "the checkpoint"},
+        {"rung": "int8", "above": "float32", "points": 25.0, "look": "the checkpoint"},
+    ],
+}
+LAYERS = [  # name, cosine, that of its inputs, whether it falls; in the order of the network
+    {"name": name, "op": "Conv", "cosine": cosine, "before": before, "falls": falls}
+    | {"max_abs": 1.0, "mean_abs": 0.25}
+    for name, cosine, before, falls in (
+        ("/a", 1.0, 1.0, False),
+        ("/b", 0.96875, 1.0, True),
+        ("/c", 0.9375, 0.96875, True),
+        ("/d", 0.5, 0.9375, True),
+        ("/e", float("nan"), 0.5, True),
+    )
+]
+
+
+def write_ladder(folder):
+    (folder / "ladder.json").write_text(json.dumps(LADDER))
+    (folder / "layers.json").write_text(json.dumps(LAYERS))
+    return folder
+
+
+@pytest.fixture
+def ladder(tmp_path):
+    """A folder with the files of a ladder: a rung above its goal, and one that loses to it."""
+    return write_ladder(tmp_path)
+
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
@@ -52,6 +95,8 @@ def folder(tmp_path_factory):
     third = tmp_path_factory.mktemp("c")
     shutil.copy(FIVE / "result" / "bs1_perf_summary.json", third)
     ssd_report.main([str(third), str(other), str(path), "--output", str(path)])
+    write_ladder(path)
+    ssd_report.main([str(path), "--ladder"])
     return path
 
 
