@@ -46,6 +46,30 @@ def test_what_each_error_costs_by_hand():
     assert [gains[kind] for kind in ("location", "both", "duplicate", "missed")] == [0] * 4
 
 
+@pytest.mark.parametrize(
+    ("kind", "truth", "found", "before", "gain"),
+    [  # places of boxes of side 10: 5 apart is an IoU of 1/3. AP is a mean over 101 recalls
+        ("location", [(1, 0, 1)], [(1, 5, 0.9, 1)], 0, 1),
+        # T F T: precision 1 up to recall 1/2, then 2/3; without the second 1
+        (
+            "duplicate",
+            [(1, 0, 1), (1, 100, 1)],
+            [(1, 0, 0.9, 1), (1, 0, 0.8, 1), (1, 100, 0.7, 1)],
+            (51 + 50 * 2 / 3) / 101,
+            50 / 3 / 101,
+        ),
+        # one of two found: precision 1 up to recall 1/2; without the other 1
+        ("missed", [(1, 0, 1), (1, 100, 1)], [(1, 0, 0.9, 1)], 51 / 101, 50 / 101),
+        # a b near an a, before the true b: 1/2 for b, 0 for a; without it 1 for b
+        ("both", [(1, 0, 1), (1, 50, 2)], [(1, 5, 0.9, 2), (1, 50, 0.8, 2)], 1 / 4, 1 / 4),
+    ],
+)
+def test_what_a_kind_of_error_costs_by_hand(kind, truth, found, before, gain):
+    made = diagnosis.tide(diagnosis.evaluate(instances_of(*truth), found_at(*found), [1]))
+    assert made["ap50"] == pytest.approx(before)
+    assert made["delta_ap"][kind] == pytest.approx(gain)
+
+
 def test_what_each_error_costs_is_as_in_tidecv(coco_tiny):
     tidecv = pytest.importorskip("tidecv", reason="tidecv is not installed")
     instances = coco.read_instances(coco_tiny / coco.INSTANCES)

@@ -1,7 +1,6 @@
 """Kinds of detections, by hand and against TIDE's own package.
 
-tidecv is not among the requirements: it would install opencv-python over opencv-python-headless.
-`pip install --no-deps tidecv seaborn appdirs` and pandas bring what is needed of it.
+tidecv is not among the requirements: CONTRIBUTING.md says why, and how to have it judge.
 """
 
 from ssd import coco
