@@ -30,6 +30,7 @@ from ssd.engines.choice import Choice, choose, find_model
 from ssd.engines.in_process import check_labels, images_of, inputs_of
 from ssd.engines.job import Job, batch_size, run
 from ssd.engines.shards import read_shard
+from ssd.engines.timing import SECONDS
 from ssd.files import locked, write_bytes
 from ssd.tensors import tensor_files
 from ssd.workers import add_workers_argument
@@ -39,8 +40,16 @@ TIMES = {"mean": "mean", "median": "median", "percentile(99%)": "p99"}  # of a s
 
 
 def loops(text: str) -> int | None:
-    """Return the number of runs; None for `auto`."""
+    """Return the number of runs; None for `auto`, as if none was given."""
     return None if text == "auto" else positive(text)
+
+
+def seconds(text: str) -> float:
+    """Return a time above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError
+    return value
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -72,11 +81,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--loop",
         metavar="N",
         type=loops,
-        default=1,
-        help="runs of each batch (default: 1); auto, without --input: as many as the device needs",
+        help="runs of each batch (default: 1); without --input, where auto is the default: as many "
+        "as fit into --seconds",
     )
     parser.add_argument(
-        "--warmup_count", metavar="N", type=int, default=1, help="runs before timing (default: 1)"
+        "--seconds",
+        metavar="S",
+        type=seconds,
+        help=f"how long pure inference is timed, without --input (default: {SECONDS:g})",
+    )
+    parser.add_argument(
+        "--warmup_count",
+        metavar="N",
+        type=int,
+        default=1,
+        help="runs before timing, at least (default: 1)",
     )
     parser.add_argument(
         "--device",
@@ -126,8 +145,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--in_process needs --output")
     if args.output_dirname and (not args.output or Path(args.output_dirname).is_absolute()):
         parser.error("--output_dirname needs --output and must be relative")
-    if args.loop is None and (args.input or args.in_process) and not args.print_dtype:
-        parser.error("--loop auto is for timing, without --input")
+    if args.loop and args.seconds:
+        parser.error("--loop is a number of runs, --seconds a time; give one of them")
+    if args.seconds and (args.input or args.in_process) and not args.print_dtype:
+        parser.error("--seconds is for timing, without --input")
     if args.batchsize and len(args.batchsize) > 1 and not args.print_dtype:
         parser.error("--batchsize: one size only, unless --print_dtype is given")
     return args
@@ -193,13 +214,14 @@ def make_job(args: argparse.Namespace, choice: Choice, argv: list[str]) -> Job:
         from_images=args.in_process and not args.input,
         data=data,
         target=args.output / name if args.output else None,
-        loop=args.loop,
+        loop=args.loop or (1 if has_inputs else None),
         warmup=args.warmup_count,
         outfmt=args.outfmt,
         workers=args.workers,
         shard=args.shard,
         script=Path(__file__),
         argv=argv,
+        seconds=args.seconds or SECONDS,
     )
 
 
@@ -219,7 +241,9 @@ def report(job: Job, summary: dict[str, Any]) -> None:
     if job.target:
         print(f"summary {job.beside('_summary.json')}")
     times = summary["NPU_compute_time"]
-    shown = [f"{times[key]:.2f} {name}" for key, name in TIMES.items() if key in times]
+    shown = [f"{times[key]:.2f} {name}" for key, name in TIMES.items() if times.get(key)]
+    if summary.get("quartiles"):
+        shown.append("middle half {:.2f} to {:.2f}".format(*summary["quartiles"]))
     print(f"batch {summary['batch_size']}: ms {', '.join(shown)} of {times.get('count', '?')} runs")
     print(f"throughput {summary['throughput']:.3f} images/s in the engine")
     print(f"wall clock {summary['images_per_second']:.3f} images/s, {summary['images']} images")

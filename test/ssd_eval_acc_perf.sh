@@ -12,28 +12,26 @@ Usage: bash test/ssd_eval_acc_perf.sh --data_path=DIR [OPTION...]
 Scores and times ssd_bsN models on a data set. A run that was interrupted goes on where it stopped.
 
   --data_path=DIR         holds val2017/ and annotations/, or a folder coco/ that does
-  --annotation=FILE       another COCO instances file
-  --images=DIR            another image folder
+  --annotation=FILE, --images=DIR   another COCO instances file, another image folder
   --limit=N               only the first N images that are scored
   --all_images            score also images without annotation (COCO's official protocol)
   --batch_sizes=1,16      batch sizes
   --models=.              folder of the models, or one model file for all batch sizes
   --variant=NAME          run ssd_bsN_NAME.onnx (such as uint8) instead of ssd_bsN.onnx
   --output=./result       folder for everything written
-  --engine=auto           auto, ascend, onnxruntime, openvino or torch; auto takes ascend if an
-                          inference tool and a card are there, else onnxruntime; with a model file
-                          it takes what runs such a file
+  --engine=auto           auto, ascend, onnxruntime, openvino or torch; auto takes a card and its
+                          tool if they are there, else onnxruntime, or what runs the model file
   --precision=f32         openvino: f32, bf16, or int8 (runs ssd_bsN_int8.onnx)
   --device=0              ascend: cards, such as 0,1,2,3; onnxruntime, torch: cpu, cuda:0, npu:0
   --ais_infer=PATH        ascend: ais_infer.py of 2022 (or $AIS_INFER), if ais_bench is missing
   --tool_python=PATH      ascend: Python with ais_bench and aclruntime (default: the first found)
   --in_process            from images to detections in one stage; no input and output files
   --keep_outputs          keep the outputs of each batch size (15 GB each on val2017)
-  --loop=auto             runs of the pure-inference timing
+  --seconds=10            how long each batch size is timed, once it has warmed up
+  --loop=N                time N runs instead
   --force                 replace the results of another model, data set or route in --output
   --fast                  time all batch sizes, score only batch 1 and the fastest
-  --goal=0.23             mAP to reach, 0 to 1 (also as --threshold)
-  --fail_below=MAP        exit 4 if a mAP is less, once all is done
+  --goal=0.23, --fail_below=MAP     mAP to reach, 0 to 1 (also --threshold); exit 4 if it is less
   --workers=N             processes for images and decoding (default: all CPUs)
   --help                  this text
 
@@ -53,7 +51,7 @@ score() {  # BATCH
 # Times the model without any input.
 time_pure() {  # BATCH
     stage "timing, batch $1" "${infer[@]}" --batchsize "$1" --output_dirname "bs$1_perf" \
-        --loop "${opt[loop]}"
+        "${timing[@]}"
 }
 
 # Times all batch sizes, then scores the fastest and batch 1.
@@ -63,7 +61,7 @@ run_fast() {
     for batch in "${batch_list[@]}"; do
         time_pure "$batch"
     done
-    ask python3 "$root/ssd_report.py" "$output" --batch_sizes "${opt[batch_sizes]}" --print-best
+    ask python3 "$root/ssd_report.py" "$output" "${rows[@]}" --print-best
     note "fastest: batch $answer; scoring it and batch 1"
     for batch in "${batch_list[@]}"; do
         [[ $batch != 1 && $batch != "$answer" ]] || scored+=("$batch")
@@ -76,18 +74,19 @@ run_fast() {
 
 main() {
     local batch reserve=1 others=4 command="${0##*/} $*"
-    local -a batch_list words infer data route scoring
+    local -a batch_list words infer data route scoring timing rows
     opt=([data_path]='' [annotation]='' [images]='' [limit]='' [all_images]=no [batch_sizes]="1,16"
         [models]=. [variant]='' [output]=./result [engine]='' [precision]='' [device]=''
-        [ais_infer]="" [tool_python]='' [in_process]=no [keep_outputs]=no [force]=no [loop]=auto [fast]=no
-        [goal]='' [threshold]='' [fail_below]='' [workers]='')
+        [ais_infer]="" [tool_python]='' [in_process]=no [keep_outputs]=no [force]=no [fast]=no
+        [seconds]='' [loop]='' [goal]='' [threshold]='' [fail_below]='' [workers]='')
     parse_options "all_images in_process keep_outputs fast force" "$@"
     read_batch_sizes
     source_toolkit
-    readonly output=${opt[output]}
-    readonly inputs=$output/ssd_bin
+    output=${opt[output]} inputs=${opt[output]}/ssd_bin
     give models variant engine precision device ais_infer tool_python && infer=(python3 "$root/ssd_infer.py" "${words[@]}")
     give in_process workers force && route=("${words[@]}")
+    give seconds loop && timing=("${words[@]}")
+    give batch_sizes && rows=("${words[@]}")
     give goal threshold fail_below workers && scoring=("${words[@]}")
     [[ ${opt[keep_outputs]} == yes ]] || scoring+=(--remove-outputs)
     give data_path annotation images all_images && data=("${words[@]}")
@@ -99,7 +98,7 @@ main() {
     begin "check of options, models and annotations"
     ask python3 "$root/ssd_postprocess.py" "${data[@]}" "${scoring[@]}" --check
     ask "${infer[@]}" "${data[@]}" "${route[@]}" --batchsize "${opt[batch_sizes]}" \
-        --loop "${opt[loop]}" --output "$output" --print_dtype
+        "${timing[@]}" --output "$output" --print_dtype
     (umask g-w,o-rwx && make_folder "$output")  # newer ais_bench wants it closed to others
     lock_folder "$output"
     give limit all_images
@@ -123,7 +122,7 @@ main() {
         done
     fi
     stage "report" python3 "$root/ssd_report.py" "$output" "${data[@]}" \
-        --batch_sizes "${opt[batch_sizes]}" --fact "command=$command"
+        "${rows[@]}" --fact "command=$command"
     finish
 }
 

@@ -34,7 +34,7 @@ main() {
         --pth_path="$models/sample.pt" --output="$models"
     run env SSD_STAGES="$((1 + count)) $stages" bash "$root/test/ssd_eval_acc_perf.sh" "$sizes" \
         --data_path="${opt[output]}" --engine=onnxruntime --models="$models" \
-        --output="${opt[output]}/result"
+        --output="${opt[output]}/result" --seconds=2
     finish
 }
 

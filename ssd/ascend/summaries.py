@@ -1,6 +1,7 @@
 """The summaries that Ascend's inference tools leave, and the same figures for every engine."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ssd.tensors import tensor_id
 
 import numpy as np
 
+BEYOND = 2  # runs that must lie beyond a percentile, so that it is not the slowest run's luck
 EMPTY_LATENCY = {"min": 0.0, "max": 0.0, "mean": 0.0, "median": 0.0, "percentile(99%)": 0.0}
 
 
@@ -43,15 +45,28 @@ def durations(summary: dict[str, Any]) -> np.ndarray:
     return runs[:, 1] - runs[:, 0] if runs.ndim == 2 else runs  # with threads: (start, end)
 
 
+def percentile(runs: Sequence[float], share: float) -> float | None:
+    """Return a percentile of times; None where fewer than BEYOND runs lie beyond it.
+
+    So p90 wants 20 runs, p95 40, p99 200.
+    """
+    enough = len(runs) * (100 - share) >= 100 * BEYOND
+    return float(np.percentile(runs, share)) if enough else None
+
+
 def summarize(runs: list[float], size: int) -> dict[str, Any]:
-    """Return ais_bench's figures for runs (milliseconds) of batches of `size`; 0 without a run."""
+    """Return ais_bench's figures for runs (milliseconds) of batches of `size`; 0 without a run.
+
+    And the quartiles of the runs, between which their middle half lies. A percentile is None if the
+    runs are too few for it.
+    """
     array = np.array(runs or [0.0])
     times = {
         "min": float(array.min()),
         "max": float(array.max()),
         "mean": float(array.mean()),
         "median": float(np.median(array)),
-        "percentile(99%)": float(np.percentile(array, 99)),
+        "percentile(99%)": percentile(array, 99),
         "count": len(runs),
     }
     return {
@@ -59,6 +74,7 @@ def summarize(runs: list[float], size: int) -> dict[str, Any]:
         "H2D_latency": EMPTY_LATENCY | {"count": len(runs)},  # nothing is copied to a device
         "D2H_latency": EMPTY_LATENCY | {"count": len(runs)},
         "throughput": 1000 * size / times["mean"] if runs else 0.0,
+        "quartiles": np.percentile(runs, (25, 75)).tolist() if runs else None,
         "npu_compute_time_list": runs,
         "pid": os.getpid(),
     }

@@ -16,6 +16,8 @@ import numpy as np
 class AscendEngine:
     """An Ascend card, through ais_bench's Python interface."""
 
+    threads = None
+
     def __init__(self, path: Path, device: str = "0") -> None:
         note = read_sidecar(path)
         self.checkpoint = note.get(CHECKPOINT_KEY)

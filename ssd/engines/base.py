@@ -18,8 +18,9 @@ class Engine(Protocol):
 
     name, provider: of what really runs. batch: the model's batch size, None if it takes any.
     dtype, shape: of one image's input. labels: how many, with the background. checkpoint: SHA-256
-    of the checkpoint that the model was made from, None if it is not known. run: takes a batch
-    (N, *shape) and returns ploc (N, 4, 8732) and plabel (N, labels, 8732).
+    of the checkpoint that the model was made from, None if it is not known. threads: that compute
+    on the CPU, None if it is not known or another device computes. run: takes a batch (N, *shape)
+    and returns ploc (N, 4, 8732) and plabel (N, labels, 8732).
     """
 
     name: str
@@ -29,6 +30,7 @@ class Engine(Protocol):
     shape: tuple[int, ...]
     labels: int
     checkpoint: str | None
+    threads: int | None
 
     def run(self, images: np.ndarray) -> list[np.ndarray]: ...
 

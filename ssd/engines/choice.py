@@ -128,13 +128,6 @@ def _check_device(engine: str, device: str) -> None:
         raise KitError(f"--device {device}: not for the engine {engine}; give {hint}")
 
 
-def enough_runs(choice: Choice, size: int) -> int:
-    """Return how many runs time a device well: a card is quick, a CPU is not."""
-    if choice.engine == "ascend" or choice.device.startswith(("cuda", "npu")):
-        return 100
-    return max(3, 24 // size)
-
-
 def find_model(models: Path, batch: int, variant: str, engine: str) -> Path:
     """Return the model of a batch size: `models` itself if it is a file.
 

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssd.ascend import summaries
-from ssd.cli import progress, working
+from ssd.cli import progress
 from ssd.engines.base import Engine
+from ssd.engines.timing import time_runs
 from ssd.files import atomic
 from ssd.tensors import OUTPUT_NAMES, read_into
 from ssd.workers import AHEAD, Sink, prefetch
@@ -33,31 +34,6 @@ class Times(NamedTuple):
     runs: list[float]
     padded: int
     seconds: dict[str, float]
-
-
-def time_runs(engine: Engine, batch: np.ndarray, loop: int) -> tuple[list[np.ndarray], list[float]]:
-    """Run a batch `loop` times; return the last outputs and each run's milliseconds."""
-    outputs, milliseconds = [], []
-    for _ in range(loop):
-        start = time.perf_counter()
-        outputs = engine.run(batch)
-        milliseconds.append(1000 * (time.perf_counter() - start))
-    return outputs, milliseconds
-
-
-def warm_up(engine: Engine, size: int, count: int) -> None:
-    """Run the engine `count` times on nothing, so that what it does at first is not timed."""
-    with working("first run of the model"):
-        time_runs(engine, np.zeros((size, *engine.shape), engine.dtype), count)
-
-
-def time_pure(engine: Engine, size: int, loop: int) -> Times:
-    """Time `loop` runs on nothing: pure inference."""
-    blank = np.zeros((size, *engine.shape), engine.dtype)
-    runs = []
-    for _ in progress(range(loop), "timing", unit="run"):
-        runs += time_runs(engine, blank, 1)[1]
-    return Times(runs, 0, {})
 
 
 def run_files(

@@ -1,81 +1,34 @@
-"""One run of a model over input files, or on nothing to time it: what is asked, done and noted."""
+"""One run of a model over input files, or on nothing to time it: what is done and noted."""
 
-import os
-import platform
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from ssd import __version__, coco
 from ssd.ascend import ais_bench, path_rules, summaries
 from ssd.ascend.om import batch_of, takes_batches
 from ssd.ascend.toolkit import card_facts, newer_note
 from ssd.cli import KitError, note
 from ssd.detections import check_room, write_detections
-from ssd.engines import checkpoint_of, input_and_labels, model_sha256, open_engine
+from ssd.engines import checkpoint_of, input_and_labels, open_engine
 from ssd.engines.base import Engine
-from ssd.engines.choice import Choice, enough_runs
 from ssd.engines.in_process import check_labels, run_to_detections
-from ssd.engines.inference import files_info, run_to_files, shard_of, summary_of, time_pure, warm_up
+from ssd.engines.inference import Times, files_info, run_to_files, shard_of, summary_of
+from ssd.engines.record import FIXED, Job, find_kept, record
 from ssd.engines.shards import run_shards
+from ssd.engines.timing import TRIAL, loop_for, settle, time_pure, warm_up
 from ssd.files import (
     CHECKPOINT_KEY,
     MOMENT,
     claim_folder,
     clear_folder,
-    digest,
-    digest_files,
     own_folder,
-    read_record,
     sha256,
     write_json,
 )
-from ssd.tensors import INPUT_SHAPES, input_layout, tensor_id, whole_outputs
-from ssd.workers import num_cpus
+from ssd.machine import age, machine, moment, peak_memory
+from ssd.tensors import INPUT_SHAPES, input_layout, tensor_id
 
-FIXED = {"model_sha256", "images", "annotation", "route", "precision"}  # another run if they differ
 LINKS = "_todo"  # end of the folder with links to the inputs that were not run yet
-
-
-class Job(NamedTuple):
-    """What is asked for.
-
-    inputs: files, none to time pure inference. from_images: they are the images of `data`, in its
-    order, from which inputs are made on the way. data: the data set of the inputs, None if it is
-    not known (needed to decode in process). target: where results go, without _summary.json; None:
-    nowhere. loop: None is as many runs as the device needs.
-    """
-
-    model: Path
-    choice: Choice
-    precision: str
-    batch: int | None
-    inputs: list[Path]
-    from_images: bool
-    data: coco.DataSet | None
-    target: Path | None
-    loop: int | None
-    warmup: int
-    outfmt: str
-    workers: int
-    shard: tuple[int, int]
-    script: Path  # ssd_infer.py, and its arguments, for a run on several cards
-    argv: list[str]
-
-    def beside(self, end: str) -> Path:
-        """Return a path beside the target: its name and `end`."""
-        return self.target.with_name(self.target.name + end)
-
-    def ids(self) -> list[int]:
-        """Return the image id of each input."""
-        if self.from_images:
-            return [image["id"] for image in self.data.selected]
-        return [tensor_id(path) for path in self.inputs]
-
-    def whole_outputs(self) -> dict[int, list[Path]]:
-        """Return the outputs that are there already, by image id."""
-        labels = len(self.data.instances["categories"]) + 1 if self.data else None
-        return whole_outputs(self.target, labels) if self.target and self.inputs else {}
 
 
 def run(job: Job, force: bool) -> dict[str, Any]:
@@ -84,6 +37,7 @@ def run(job: Job, force: bool) -> dict[str, Any]:
     force: replace what another run left there. Raises KitError if model, inputs and data do not go
     together, or another run's results lie there.
     """
+    now = moment()
     tool = job.choice.tool if not job.choice.in_process else None
     several = "," in job.choice.device
     engine = None
@@ -101,8 +55,6 @@ def run(job: Job, force: bool) -> dict[str, Any]:
     if job.choice.engine == "ascend" and (newer := newer_note(job.model)):
         note(newer)
     size = batch_size(job.model, engine.batch if engine else batch_of(job.model), job.batch)
-    if job.loop is None:
-        job = job._replace(loop=enough_runs(job.choice, size))
     made_from = record(job, engine.name if engine else job.choice.tool.name, size)
     if job.target:
         kept = find_kept(job, made_from)
@@ -114,16 +66,22 @@ def run(job: Job, force: bool) -> dict[str, Any]:
         if job.inputs:
             claim_folder(job.target, made_from, set() if force else FIXED)
         job.beside("_summary.json").unlink(missing_ok=True)  # of another run
-    start = time.perf_counter()
+    if engine and job.by_time:
+        settle(engine, size, job.warmup, job.seconds)
+    elif engine:
+        warm_up(engine, size, job.warmup)
+    elif tool and job.by_time:
+        trial = run_tool(job._replace(loop=TRIAL), size)["NPU_compute_time"]["mean"]
+        job = job._replace(loop=loop_for(trial, job.seconds))
+    began, start = age(), time.perf_counter()
     if tool:
         found = run_tool(job, size)
     elif several:
         found = run_cards(job)
     else:
-        warm_up(engine, size, job.warmup)
-        start = time.perf_counter()
         found = run_engine(job, engine, size)
-    seconds = {"wall": time.perf_counter() - start} | found["seconds"]  # cards time themselves
+    seconds = {"wall": time.perf_counter() - start, "start": began}
+    seconds |= found["seconds"]  # cards time themselves
     summary = found | {
         "batch_size": size,
         "model": str(job.model),
@@ -131,7 +89,8 @@ def run(job: Job, force: bool) -> dict[str, Any]:
         "input_dtype": dtype,
         "seconds": seconds,
         "images_per_second": found["images"] / seconds["wall"],
-        "facts": facts(job),
+        "facts": facts(job) | now | threads_of(engine),
+        "peak_bytes": peak_memory() if engine else None,
         "warnings": [job.choice.unused] if job.choice.unused else [],
         "finished": time.strftime(MOMENT, time.gmtime()),
         "made_from": made_from,
@@ -155,12 +114,18 @@ def check_inputs(job: Job, dtype: str) -> None:
         )
 
 
-def facts(job: Job) -> dict[str, str]:
-    """Return what the report says of the device and the route; empty but on a card."""
-    if job.choice.engine != "ascend":
-        return {}
-    route = "in process" if job.choice.in_process else "files"
-    return {"devices": job.choice.device, "route": route} | card_facts(job.model)
+def facts(job: Job) -> dict[str, Any]:
+    """Return what the report says of the machine and, on a card, of the device and the route."""
+    found = machine()
+    if job.choice.engine == "ascend":
+        route = "in process" if job.choice.in_process else "files"
+        found |= {"devices": job.choice.device, "route": route} | card_facts(job.model)
+    return found
+
+
+def threads_of(engine: Engine | None) -> dict[str, int]:
+    """Return how many threads of the CPU compute, as a fact; none where that is not known."""
+    return {"threads": engine.threads} if engine and engine.threads else {}
 
 
 def batch_size(model: Path, its_batch: int | None, asked: int | None) -> int:
@@ -173,56 +138,11 @@ def batch_size(model: Path, its_batch: int | None, asked: int | None) -> int:
     return its_batch or asked or 1
 
 
-def record(job: Job, engine: str, size: int) -> dict[str, Any]:
-    """Return what the results of a job are made from and with."""
-    found = {"kit": __version__, "model_sha256": model_sha256(job.model), "engine": engine}
-    found |= {"device": job.choice.device, "precision": job.precision, "batch": size}
-    if not job.inputs:
-        found |= {"loop": job.loop, "host": platform.node(), "processors": num_cpus()}
-        return found | {"threads": os.environ.get("OMP_NUM_THREADS")}  # which bounds engines
-    route = "in process" if job.choice.in_process else "files"
-    found |= {"images": digest(job.ids()), "inputs": digest_files(job.inputs), "route": route}
-    if job.choice.in_process:  # labels and sizes of images come from it
-        found["annotation"] = sha256(job.data.annotation)
-    return found
-
-
-def find_kept(job: Job, made_from: dict[str, Any]) -> dict[str, Any] | None:
-    """Return the summary of the same job if it is done, and what it made is still there.
-
-    Outputs that were removed once they were scored count as there while the scores and the
-    detections are of this run.
-    """
-    summary = read_record(job.beside("_summary.json"))
-    if summary.get("made_from") != made_from:
-        return None
-    if not job.inputs:
-        done = True
-    elif job.choice.in_process:
-        found = job.beside("_detections.json")
-        done = found.is_file() and sha256(found) == summary.get("detections_sha256")
-    else:
-        done = len(job.whole_outputs()) >= len(job.inputs) or is_scored(job, made_from)
-    return summary if done else None
-
-
-def is_scored(job: Job, made_from: dict[str, Any]) -> bool:
-    """Return whether the scores and the detections of a job's outputs are there."""
-    result, detections = read_record(job.beside("_result.json")), job.beside("_detections.json")
-    scored = result.get("made_from")
-    return (
-        isinstance(scored, dict)
-        and scored.get("inference") == digest(made_from)
-        and (not job.data or scored.get("annotation") == sha256(job.data.annotation))
-        and detections.is_file()
-        and result.get("detections_sha256") == sha256(detections)
-    )
-
-
 def run_engine(job: Job, engine: Engine, size: int) -> dict[str, Any]:
     """Run a job in this process; return its part of the summary."""
     if not job.inputs:
-        times, images = time_pure(engine, size, job.loop), job.loop * size
+        times = Times(time_pure(engine, size, job.loop, job.seconds), 0, {})
+        images = len(times.runs) * size
     elif job.choice.in_process:
         image_of = {image["id"]: image for image in job.data.selected}
         sources = [(image_of[i], path) for i, path in zip(job.ids(), job.inputs, strict=True)]

@@ -45,11 +45,14 @@ class OnnxRuntimeEngine:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors only; they come back as exceptions anyway
         options.intra_op_num_threads = threads or 0
+        before = count_threads()
         try:
             self.session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # onnxruntime raises its own, per kind of failure
             raise KitError(f"{path}: not an ONNX model ({first_line(error)})") from None
         self.provider = self.session.get_providers()[0]
+        # it does not say how many it took; the one that calls it computes too
+        self.threads = 1 + count_threads() - before if device == "cpu" else None
         started = self.provider == providers[0][0]  # listed is not started
         check_device(device, started, self.name, remedy)
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
@@ -65,6 +68,12 @@ class OnnxRuntimeEngine:
     def run(self, images: np.ndarray) -> list[np.ndarray]:
         with running(self.name):
             return self.session.run(list(OUTPUT_NAMES), {self.input_name: images})
+
+
+def count_threads() -> int:
+    """Return how many threads this process has, those of libraries too; 0 where no /proc is."""
+    folder = Path("/proc/self/task")
+    return len(list(folder.iterdir())) if folder.is_dir() else 0
 
 
 def _onnxruntime_providers(device: str) -> list[tuple[str, dict[str, Any]]]:

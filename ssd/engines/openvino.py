@@ -53,6 +53,7 @@ class OpenvinoEngine:
             self.compiled = openvino.compile_model(model, "CPU", config)
         except RuntimeError as error:
             raise KitError(f"{path}: not an ONNX model ({first_line(error)})") from None
+        self.threads = int(self.compiled.get_property("INFERENCE_NUM_THREADS"))
         given = [_openvino_tensor(one) for one in model.inputs]
         made = [(name, shape) for name, _, shape in map(_openvino_tensor, model.outputs)]
         signature = read_signature(path, given, made)

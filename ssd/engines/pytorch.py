@@ -34,6 +34,7 @@ class TorchEngine:
         if threads:
             torch.set_num_threads(threads)
         self.torch = torch
+        self.threads = torch.get_num_threads() if device == "cpu" else None
         kind, _, number = device.partition(":")
         there = kind == "cpu" or int(number or 0) < self.count_devices(kind)
         remedy = NO_TORCH_NPU if is_npu(device) else USE_CPU

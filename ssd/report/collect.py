@@ -1,7 +1,5 @@
 """What a run left in its result folder, as rows of one batch size each, and facts."""
 
-import importlib.metadata
-import platform
 import re
 import time
 from pathlib import Path
@@ -12,7 +10,7 @@ from ssd.ascend import summaries
 from ssd.boxes import SSD300
 from ssd.cli import KitError, first_few, note
 from ssd.files import CHECKPOINT_KEY, MOMENT, digest, read_json, read_record, sha256
-from ssd.workers import num_cpus
+from ssd.machine import machine
 
 import numpy as np
 
@@ -29,7 +27,6 @@ PERCENTILES = (50, 90, 95, 99)
 NAMED = {50: "median", 99: "percentile(99%)"}  # of them, in the summary of a tool
 SAME = ("model_sha256", "engine", "precision")  # of inference and timing in one row
 STEPS = ("read", "infer", "write", "decode", "score")  # what a run's time goes to, in order
-PACKAGES = ("numpy", "onnxruntime", "torch", "openvino", "pillow", "hotcoco")
 
 
 def summary_of(folder: Path, name: str) -> dict[str, Any]:
@@ -272,31 +269,3 @@ def compare_with_scored(
     if not differences and report["detections_sha256"] not in (None, sha256(path)):
         differences.append(f"detections: {path} was changed")
     return differences
-
-
-def machine() -> dict[str, Any]:
-    """Return the facts of the machine that this runs on."""
-    return {
-        "machine": f"{platform.platform()}, {processor()}",
-        "cpus": num_cpus(),
-        "python": platform.python_version(),
-        "packages": versions(),
-    }
-
-
-def processor() -> str:
-    """Return the processor's name as the system reports it."""
-    cpuinfo = Path("/proc/cpuinfo")
-    match = re.search(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else None
-    return match[1] if match else platform.processor() or platform.machine()
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of the packages that the numbers depend on."""
-    found = {}
-    for name in PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found

@@ -34,9 +34,9 @@ class EvalKit(Kit):
     def scored_data(self, more=()):
         return [f"--data_path={self.data}", *more, "--annotation", self.annotation]
 
-    def checks(self, sizes, scoring=("--remove-outputs",), more=(), engine=(), route=(), loop=""):
+    def checks(self, sizes, scoring=("--remove-outputs",), more=(), engine=(), route=(), timing=()):
         data = [f"--data_path={self.data}", *more]
-        what = ["--batchsize", sizes, "--loop", loop or "auto"]
+        what = ["--batchsize", sizes, *timing]
         what += ["--output", str(self.out), "--print_dtype"]
         return [
             [stage("ssd_postprocess.py"), *data, *scoring, "--check"],
@@ -59,14 +59,15 @@ class EvalKit(Kit):
             + ["--output", f"{name}_result.json", "--detections", f"{name}_detections.json"],
         ]
 
-    def time(self, batch, engine=(), loop="auto"):
+    def time(self, batch, engine=(), timing=()):
         run = self.infer(*engine, "--output", str(self.out), "--batchsize", str(batch))
-        return [*run, "--output_dirname", f"bs{batch}_perf", "--loop", loop]
+        return [*run, "--output_dirname", f"bs{batch}_perf", *timing]
 
     def report(self, sizes, *args, more=()):
         command = " ".join([DRIVER, *self.options(), *args])
         report = [stage("ssd_report.py"), str(self.out), *self.scored_data(more)]
-        return [*report, "--batch_sizes", sizes, "--fact", f"command={command}"]
+        rows = [f"--batch_sizes={sizes}", *(a for a in args if a.startswith("--latency"))]
+        return [*report, *rows, "--fact", f"command={command}"]
 
 
 @pytest.fixture
@@ -125,8 +126,8 @@ def test_options_of_the_engine_reach_inference_and_timing(engine, kit):
     done = kit.run(*engine, "--batch_sizes=4", "--loop=7")
     order = ["variant", "engine", "precision", "device", "ais_infer"]  # as the driver has them
     given = sorted(engine, key=lambda word: order.index(word[2:].partition("=")[0]))
-    calls = [*kit.checks("4", engine=given, loop="7"), *kit.inputs_made()]
-    calls += [*kit.score(4, engine=given), kit.time(4, given, "7")]
+    calls = [*kit.checks("4", engine=given, timing=["--loop=7"]), *kit.inputs_made()]
+    calls += [*kit.score(4, engine=given), kit.time(4, given, ["--loop=7"])]
     check(kit, done, [*calls, kit.report("4", *engine, "--batch_sizes=4", "--loop=7")])
 
 
@@ -186,9 +187,9 @@ def test_force_reaches_what_replaces_results(kit):
 def test_fast_times_all_and_scores_batch_1_and_the_fastest(best, scored, kit):
     args = ["--batch_sizes=1,4,8", "--fast", "--loop=2"]
     done = kit.run(*args, rules=[{"if": ["--print-best"], "print": f"{best}\n"}])
-    print_best = [stage("ssd_report.py"), str(kit.out), "--batch_sizes", "1,4,8", "--print-best"]
-    calls = [*kit.checks("1,4,8", loop="2"), *kit.inputs_made()]
-    calls += [kit.time(n, loop="2") for n in (1, 4, 8)]
+    print_best = [stage("ssd_report.py"), str(kit.out), "--batch_sizes=1,4,8", "--print-best"]
+    calls = [*kit.checks("1,4,8", timing=["--loop=2"]), *kit.inputs_made()]
+    calls += [kit.time(n, timing=["--loop=2"]) for n in (1, 4, 8)]
     calls += [print_best, *(call for n in scored for call in kit.score(n))]
     check(kit, done, [*calls, kit.report("1,4,8", *args)])
     lines = done.stderr.splitlines()
@@ -260,7 +261,7 @@ def test_the_results_are_closed_to_others_as_newer_ais_bench_wants(kit):
 def test_options_may_be_written_with_a_dash(form, kit):
     done = kit.run(form, "--in-process", "--loop", "3")
     assert done.returncode == 0, done.stderr
-    assert kit.time(4, loop="3") in kit.calls()
+    assert kit.time(4, timing=["--loop=3"]) in kit.calls()
 
 
 def test_wrong_batch_sizes_are_one_line_and_status_2_before_any_work(kit):

@@ -200,7 +200,9 @@ def test_models_of_unlike_inputs_are_refused(run_stage, refused, models):
     [
         (["--batchsize=1,4"], "--batchsize: one size only, unless --print_dtype is given"),
         (["--batchsize=0"], "argument --batchsize: 0: must be sizes such as 1,16"),
-        (["--loop=auto"], "--loop auto is for timing, without --input"),
+        (["--seconds=1"], "--seconds is for timing, without --input"),
+        (["--seconds=1", "--loop=2"], "--loop is a number of runs, --seconds a time; give one"),
+        (["--seconds=0"], "argument --seconds: invalid seconds value: '0'"),
         (["--loop=0"], "argument --loop: 0: must be a whole number, at least 1"),
         (["--warmup_count=-1"], "argument --warmup_count: must be at least 0"),
         (["--output_dirname=x"], "--output_dirname needs --output and must be relative"),
@@ -218,14 +220,17 @@ def test_wrong_usage_ends_with_status_2(options, message, run_stage, tmp_path):
 # Timing.
 
 
-def test_pure_inference_is_timed_over_enough_runs(run_stage, light_onnx, tmp_path):
+def test_pure_inference_is_timed_by_time(run_stage, light_onnx, tmp_path):
     given = ["--model", light_onnx, "--output", tmp_path, "--output_dirname=p", "--batchsize=4"]
-    done = run_stage("ssd_infer.py", *given, "--loop=auto")
+    done = run_stage("ssd_infer.py", *given, "--loop=auto", "--seconds=0.05")
     assert done.returncode == 0, done.stderr
     summary = json.loads((tmp_path / "p_summary.json").read_text())
-    assert (summary["NPU_compute_time"]["count"], summary["images"]) == (6, 24)
+    runs = summary["NPU_compute_time"]["count"]
+    assert runs >= 3 and summary["images"] == 4 * runs
     assert summary["filesinfo"] == {} and not (tmp_path / "p").exists()
-    assert " of 6 runs" in done.stdout
+    assert f" of {runs} runs" in done.stdout and " median, " in done.stdout
+    low, high = summary["quartiles"]
+    assert low <= summary["NPU_compute_time"]["median"] <= high
 
 
 def test_perfect_detections_come_out_of_the_whole_chain(run_stage, tmp_path):

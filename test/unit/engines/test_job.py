@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ssd.cli import KitError
 from ssd.engines import job as jobs
+from ssd.engines import record as records
 from ssd.engines.choice import Choice
 from ssd.engines.job import run
 from ssd.tensors import tensor_id
@@ -57,9 +58,9 @@ def test_another_machine_is_timed_anew_but_not_run_anew(change, job, engine, mon
     run(job(**pure), force=False)
     run(job(target=job().target / "files"), force=False)
     if change == "node":
-        monkeypatch.setattr(jobs.platform, "node", lambda: "another")
+        monkeypatch.setattr(records.platform, "node", lambda: "another")
     elif change == "num_cpus":
-        monkeypatch.setattr(jobs, "num_cpus", lambda: 999)
+        monkeypatch.setattr(records, "num_cpus", lambda: 999)
     else:
         monkeypatch.setenv(change, "999")
     run(job(target=job().target / "files"), force=False)
@@ -72,6 +73,20 @@ def test_a_summary_says_in_utc_when_its_run_finished(job):
     before = datetime.now(timezone.utc).replace(microsecond=0)
     finished = datetime.strptime(run(job(), force=False)["finished"], "%Y-%m-%dT%H:%M:%SZ")
     assert before <= finished.replace(tzinfo=timezone.utc) <= datetime.now(timezone.utc)
+
+
+def test_timing_by_time_is_kept_and_says_what_it_ran_on(job, engine):
+    pure = {"inputs": [], "data": None, "loop": None, "seconds": 0.01}
+    first = run(job(**pure), force=False)
+    runs = first["NPU_compute_time"]["count"]
+    assert runs >= 3 and engine.calls > runs and first["images"] == 2 * runs  # warmed up before
+    assert first["made_from"]["seconds"] == 0.01 and "loop" not in first["made_from"]
+    facts = {"machine", "cpus", "cpu_flags", "threads", "load", "date", "kit", "packages"}
+    assert facts <= first["facts"].keys()
+    assert first["peak_bytes"] > 10**7 and first["seconds"]["start"] > 0
+    assert run(job(**pure), force=False) == first and engine.calls == 0
+    run(job(**pure | {"seconds": 0.02}), force=False)
+    assert engine.calls > 0
 
 
 def test_without_an_output_nothing_is_kept(job, engine):
@@ -190,17 +205,3 @@ def test_a_batch_size_that_is_not_the_models_is_refused():
     assert jobs.batch_size(Path("m"), 4, None) == jobs.batch_size(Path("m"), 4, 4) == 4
     with pytest.raises(KitError, match="m: has batch size 4, --batchsize 7 was given; leave it"):
         jobs.batch_size(Path("m"), 4, 7)
-
-
-@pytest.mark.parametrize(
-    ("engine", "device", "size", "runs"),
-    [
-        ("onnxruntime", "cpu", 1, 24),
-        ("onnxruntime", "0", 4, 6),
-        ("onnxruntime", "cpu", 64, 3),
-        ("onnxruntime", "cuda:0", 64, 100),
-        ("ascend", "0", 1, 100),
-    ],
-)
-def test_a_device_is_timed_over_enough_runs(engine, device, size, runs):
-    assert jobs.enough_runs(Choice(engine, device, None, False), size) == runs

@@ -4,6 +4,8 @@ import json
 
 from ssd.ascend.ais_bench import Tool
 from ssd.cli import KitError
+from ssd.engines import job as jobs
+from ssd.engines import timing
 from ssd.engines.choice import Choice
 from ssd.engines.job import run
 
@@ -77,6 +79,14 @@ def test_pure_inference_is_the_tools_and_leaves_a_summary_alone(name, card):
         assert summary["NPU_compute_time"]["count"] == 3 * len(device.split(","))
     assert not made.target.exists()
     assert run(made, force=False) == summary and calls() == []
+
+
+def test_the_tools_runs_are_as_many_as_a_trial_says_fit_into_the_time(card, monkeypatch):
+    make, calls = card
+    monkeypatch.setattr(jobs, "loop_for", lambda mean, seconds: 7 if mean > 0 else 0)
+    made = make(inputs=[], data=None, loop=None, seconds=5)
+    assert run(made, force=False)["NPU_compute_time"]["count"] == 7
+    assert [call[call.index("--loop") + 1] for call in calls()] == [str(timing.TRIAL), "7"]
 
 
 @pytest.mark.parametrize("more", [{}, {"inputs": [], "data": None}])

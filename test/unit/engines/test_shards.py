@@ -133,7 +133,7 @@ def test_summaries_are_added_and_joined():
     assert joined["seconds"] == {"read": 0.5, "infer": 0.03, "decode": 1.0, "wall": 4.0}
     times = joined["NPU_compute_time"]
     assert (times["min"], times["max"], times["mean"], times["median"]) == (10, 30, 20, 20)
-    assert times["percentile(99%)"] == pytest.approx(29.8)  # 0.98 of the way from 20 to 30
+    assert joined["quartiles"] == [15, 25] and times["percentile(99%)"] is None  # too few runs
     assert times["count"] == joined["H2D_latency"]["count"] == 3
     assert joined["npu_compute_time_list"] == [10.0, 20.0, 30.0]
     assert (joined["engine"], joined["provider"]) == ("e", "card 0; card 1")
