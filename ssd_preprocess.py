@@ -12,6 +12,7 @@ Example:
 
 import argparse
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,15 @@ from ssd import __version__, coco  # a copied script needs ssd/ beside it
 from ssd.cli import ArgumentParser, KitError, first_few, note, progress, run_main
 from ssd.files import check_free, identity, locked, read_record, write_bytes, write_json
 from ssd.images import find_images, read_annotated, shrink, to_input
-from ssd.tensors import INPUT_SHAPES, input_bytes, output_bytes, tensor_id, tensor_stem
+from ssd.tensors import (
+    INPUT_RECORD,
+    INPUT_SHAPES,
+    input_bytes,
+    output_bytes,
+    tensor_id,
+    tensor_stem,
+)
 from ssd.workers import Pool, add_workers_argument
-
-RECORD = "source.json"  # in the output folder: what its files were made from
 
 
 def preprocess(
@@ -40,21 +46,22 @@ def preprocess(
     return None
 
 
-def forget(folder: Path, wanted: dict[str, Any]) -> None:
+def forget(folder: Path, wanted: dict[str, Any]) -> dict[str, Any]:
     """Remove the input files in `folder` that were made from something else than `wanted` says.
 
     Then note `wanted` there: files that are missing can be made by this run or the next one.
+    Returns the note, in which it still says how fast the former files were made.
     Raises KitError, and removes nothing, if files of other images lie there without a record: they
     may be the user's.
     """
-    record = folder / RECORD
+    record = folder / INPUT_RECORD
     named = ((path, tensor_id(path)) for path in folder.glob("tensor*"))
     paths = {path: str(image_id) for path, image_id in named if image_id is not None}
     unused = [path for path, key in paths.items() if key not in wanted["images"]]
     if unused and not record.exists():
         raise KitError(
             f"{folder}: holds files of other images ({first_few(p.name for p in unused)}) and no "
-            f"{RECORD}; give another folder"
+            f"{INPUT_RECORD}; give another folder"
         )
     made_from = read_record(record)
     sources = made_from.get("images")
@@ -70,7 +77,9 @@ def forget(folder: Path, wanted: dict[str, Any]) -> None:
         note(f"{folder}: made from something else ({what}); made again")
     if unused:
         note(f"{folder}: {len(unused)} files of other images removed")
-    write_json(record, wanted)
+    noted = wanted | ({"preprocess": made_from["preprocess"]} if "preprocess" in made_from else {})
+    write_json(record, noted)
+    return noted
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -107,7 +116,8 @@ def make_inputs(args: argparse.Namespace, data: coco.DataSet) -> int:
     """Make what is missing in the output folder; return the exit status."""
     found, bad = find_images(data)
     record = {"kit": __version__, "dtype": args.dtype, "apply_exif": args.apply_exif}
-    forget(args.bin_output, record | {"images": {str(i): identity(p) for i, p in found.items()}})
+    record |= {"images": {str(i): identity(p) for i, p in found.items()}}
+    record = forget(args.bin_output, record)
     size = input_bytes(args.dtype)
     targets = {i: args.bin_output / f"{tensor_stem(i)}.bin" for i in found}
     missing = [
@@ -120,15 +130,20 @@ def make_inputs(args: argparse.Namespace, data: coco.DataSet) -> int:
     needed = len(missing) * size + args.reserve_outputs * len(data.selected) * outputs
     way_out = ", or take the in-process route (no output files)"
     check_free(args.bin_output, needed, "inputs and outputs", way_out)
+    start = time.perf_counter()
     with Pool(preprocess, min(args.workers, len(missing))) as pool:
         jobs = ((found[i], size_of[i], targets[i], args.dtype, args.apply_exif) for i in missing)
         outcomes = pool.map(jobs)
         wrong = [line for line in progress(outcomes, "images", len(missing)) if line]
+    made, seconds = len(missing) - len(wrong), time.perf_counter() - start
+    if made >= record.get("preprocess", {}).get("images", 1):  # few say less of the speed than many
+        timed = {"preprocess": {"images": made, "seconds": seconds}}
+        write_json(args.bin_output / INPUT_RECORD, record | timed)
     for line in bad + wrong:
         print(f"{Path(__file__).name}: error: {line}", file=sys.stderr)
     left_out = len(data.instances["images"]) - len(data.selected)
     print(
-        f"{args.bin_output}: {len(missing) - len(wrong)} images written, "
+        f"{args.bin_output}: {made} images written, "
         f"{len(found) - len(missing)} kept, {len(bad + wrong)} bad, "
         f"{left_out} left out as unannotated"
     )

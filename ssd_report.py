@@ -213,6 +213,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="batch sizes in the table (default: all that are found)",
     )
     parser.add_argument(
+        "--latency_limit",
+        metavar="MS",
+        type=float,
+        help="the best is the fastest batch size whose batches take no longer (p99, or the slowest "
+        "of fewer than 200 runs)",
+    )
+    parser.add_argument(
         "--score",
         type=float,
         default=MIN_SCORE,
@@ -241,6 +248,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if any("=" not in fact for fact in args.fact):
         parser.error("--fact wants KEY=VALUE")
+    if args.latency_limit is not None and not args.latency_limit > 0:
+        parser.error("--latency_limit wants milliseconds above 0")
     if not 0 <= args.score <= 1:
         parser.error("--score wants 0 to 1")
     if args.ladder and (args.others or args.data or args.annotation):
@@ -257,7 +266,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def report_run(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     """Write the report of one run, and print its table."""
-    report = collect(args.folder, args.batch_sizes, parse_facts(args.fact))
+    facts = parse_facts(args.fact)
+    report = collect(args.folder, args.batch_sizes, facts, args.latency_limit)
     if args.print_best:
         print(report["rows"][report["best"]]["batch"])
         return

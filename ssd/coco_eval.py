@@ -2,10 +2,12 @@
 
 import contextlib
 import io
+import logging
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from ssd.boxes import ltrb_to_xywh
+from ssd.cli import working
 from ssd.coco import COCO_CATEGORIES, category_names
 from ssd.detections import Detections, to_json
 
@@ -69,6 +71,28 @@ def score(
         per_class.append({"id": int(category_id), "name": names[category_id], "ap": ap})
     values = (None if value < 0 else float(value) for value in evaluation.stats)
     return Scores(dict(zip(STAT_LINES, values, strict=True)), per_class, precision)
+
+
+def score_logged(
+    instances: dict[str, Any], found: Detections, image_ids: list[int], scorer: str
+) -> tuple[Scores, list[str]]:
+    """Score detections; return the scores, and the lines of MLPerf's log of it."""
+    from mlperf_logging import mllog  # late: it is slow to import
+
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda entry: lines.append(entry.getMessage())
+    logger, keys = mllog.get_mllogger(), mllog.constants
+    logger.logger = logging.Logger("ssd")  # its own one prints on stderr
+    logger.logger.addHandler(handler)
+    logger.event(keys.SUBMISSION_BENCHMARK, "ssd")
+    logger.start(keys.EVAL_START)
+    with working("scoring"):
+        scores = score(instances, found, image_ids, scorer)
+    logger.event(keys.EVAL_SAMPLES, len(image_ids))
+    logger.event(keys.EVAL_ACCURACY, scores.stats["AP"])
+    logger.end(keys.EVAL_STOP)
+    return scores, lines
 
 
 def format_stats(stats: dict[str, float | None]) -> str:

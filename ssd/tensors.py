@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ssd.boxes import SSD300
 from ssd.cli import KitError
-from ssd.files import natural_key
+from ssd.files import natural_key, read_json
 
 import numpy as np
 
@@ -16,6 +16,7 @@ INPUT_SHAPES = {  # shape of one image's input, for each dtype that ssd_preproce
 }
 OUTPUT_NAMES = ("ploc", "plabel")  # in the order of the model's outputs
 TENSOR_SUFFIXES = (".bin", ".npy")
+INPUT_RECORD = "source.json"  # in a folder of inputs: what they were made from, and how fast
 
 
 def tensor_stem(image_id: int) -> str:
@@ -41,6 +42,18 @@ def tensor_files(folder: Path) -> list[Path]:
     if not paths:
         raise KitError(f"{folder}: no .bin or .npy file; fill it with ssd_preprocess.py")
     return sorted(paths, key=natural_key)
+
+
+def preprocessing(folder: Path) -> dict[str, float] | None:
+    """Return how many images ssd_preprocess.py made the inputs of in how many seconds.
+
+    None if it left no record of that.
+    """
+    try:
+        found = read_json(folder / INPUT_RECORD).get("preprocess")
+        return found if found["images"] > 0 and found["seconds"] > 0 else None
+    except (KitError, OSError, AttributeError, LookupError, TypeError):  # not this kit's, or none
+        return None
 
 
 def input_bytes(dtype: str) -> int:

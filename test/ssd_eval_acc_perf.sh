@@ -29,11 +29,11 @@ Scores and times ssd_bsN models on a data set. A run that was interrupted goes o
   --keep_outputs          keep the outputs of each batch size (15 GB each on val2017)
   --seconds=10            how long each batch size is timed, once it has warmed up
   --loop=N                time N runs instead
+  --latency_limit=MS      Max is the fastest batch size that answers within MS milliseconds
   --force                 replace the results of another model, data set or route in --output
   --fast                  time all batch sizes, score only batch 1 and the fastest
   --goal=0.23, --fail_below=MAP     mAP to reach, 0 to 1 (also --threshold); exit 4 if it is less
   --workers=N             processes for images and decoding (default: all CPUs)
-  --help                  this text
 
 Example: bash test/ssd_eval_acc_perf.sh --data_path=/data/coco --batch_sizes=1,16
 END
@@ -78,7 +78,7 @@ main() {
     opt=([data_path]='' [annotation]='' [images]='' [limit]='' [all_images]=no [batch_sizes]="1,16"
         [models]=. [variant]='' [output]=./result [engine]='' [precision]='' [device]=''
         [ais_infer]="" [tool_python]='' [in_process]=no [keep_outputs]=no [force]=no [fast]=no
-        [seconds]='' [loop]='' [goal]='' [threshold]='' [fail_below]='' [workers]='')
+        [seconds]='' [loop]='' [latency_limit]='' [goal]='' [threshold]='' [fail_below]='' [workers]='')
     parse_options "all_images in_process keep_outputs fast force" "$@"
     read_batch_sizes
     source_toolkit
@@ -86,7 +86,7 @@ main() {
     give models variant engine precision device ais_infer tool_python && infer=(python3 "$root/ssd_infer.py" "${words[@]}")
     give in_process workers force && route=("${words[@]}")
     give seconds loop && timing=("${words[@]}")
-    give batch_sizes && rows=("${words[@]}")
+    give batch_sizes latency_limit && rows=("${words[@]}")
     give goal threshold fail_below workers && scoring=("${words[@]}")
     [[ ${opt[keep_outputs]} == yes ]] || scoring+=(--remove-outputs)
     give data_path annotation images all_images && data=("${words[@]}")

@@ -20,7 +20,7 @@ from ssd.engines.inference import READERS, Times, run_files
 from ssd.files import atomic
 from ssd.images import fill_input, find_images, read_annotated, shrink
 from ssd.tensors import read_into, tensor_id, tensor_stem
-from ssd.workers import AHEAD, Pool
+from ssd.workers import AHEAD, Pool, num_cpus
 
 import numpy as np
 
@@ -158,9 +158,15 @@ def run_to_detections(
     Returns the times, the detections in the order of the data set, and how many images were run.
     Raises KitError if outputs are not finite, an image is bad, or a worker was killed.
     """
-    notes = Notes(folder)
+    notes, made = Notes(folder), []
     todo = [source for source in sources if source[0]["id"] not in notes.found]
     fill, fillers = (fill_from_image, workers) if from_images else (fill_from_file, READERS)
+
+    def timed_fill(*job: Any) -> None:
+        start = time.thread_time()
+        fill(*job)
+        made.append(time.thread_time() - start)  # of processors: of the time, others have a share
+
     busy = 0.0
     reducing: deque[tuple[list[dict[str, Any]], list[Future]]] = deque()  # the latest batches
     decoding: deque[list[dict[str, Any]]] = deque()
@@ -195,7 +201,7 @@ def run_to_detections(
                     hand_on()
 
             try:
-                times = run_files(engine, todo, size, loop, put, fill, fillers)
+                times = run_files(engine, todo, size, loop, put, timed_fill, fillers)
             finally:  # what was run is kept, even if the engine fails
                 while reducing:
                     hand_on()
@@ -205,4 +211,10 @@ def run_to_detections(
     images = [image for image in data.selected if image["id"] in notes.found]
     joined = join_images(folder, images, [notes.found[image["id"]] for image in images])
     notes.clear()
-    return times._replace(seconds=times.seconds | {"decode": busy}), joined, len(todo)
+    seconds = times.seconds | {"decode": busy}
+    if from_images:
+        seconds |= {
+            "preprocess": seconds.pop("read"),
+            "preprocess_alone": sum(made) / min(fillers, num_cpus()),
+        }
+    return times._replace(seconds=seconds), joined, len(todo)

@@ -26,7 +26,7 @@ from ssd.files import (
     write_json,
 )
 from ssd.machine import age, machine, moment, peak_memory
-from ssd.tensors import INPUT_SHAPES, input_layout, tensor_id
+from ssd.tensors import INPUT_SHAPES, input_layout, preprocessing, tensor_id
 
 LINKS = "_todo"  # end of the folder with links to the inputs that were not run yet
 
@@ -83,6 +83,7 @@ def run(job: Job, force: bool) -> dict[str, Any]:
     seconds = {"wall": time.perf_counter() - start, "start": began}
     seconds |= found["seconds"]  # cards time themselves
     summary = found | {
+        "preprocess": found.get("preprocess") or preprocessed(job, found["images"], seconds),
         "batch_size": size,
         "model": str(job.model),
         "model_sha256": made_from["model_sha256"],
@@ -100,6 +101,17 @@ def run(job: Job, force: bool) -> dict[str, Any]:
     if job.target:
         write_json(job.beside("_summary.json"), summary)
     return summary
+
+
+def preprocessed(job: Job, images: int, seconds: dict[str, float]) -> dict[str, Any] | None:
+    """Return how many images preprocessing alone makes inputs of in how many seconds.
+
+    inside: whether this run did so. None if it is not known.
+    """
+    if not job.inputs or not job.from_images:
+        return preprocessing(job.inputs[0].parent) if job.inputs else None
+    alone = seconds.pop("preprocess_alone", 0)
+    return {"images": images, "seconds": alone, "inside": True} if images and alone else None
 
 
 def check_inputs(job: Job, dtype: str) -> None:

@@ -19,7 +19,14 @@ LEAST_APART = 1e-9  # of a cosine from 1 that is drawn; engines in float32 diffe
 RUN = 0.3  # width of a run in a history, inches
 LEAST_SPAN = 1.0  # points of AP that the axis of a history spans at least
 MAX_BARS = 120  # classes in a chart; of more, those at both ends are shown
-STEP_ORDER = ("infer", "read", "write", "decode", "score")  # the longest as a rule first
+STEP_ORDER = (
+    "infer",
+    "read",
+    "write",
+    "decode",
+    "score",
+    "preprocess",
+)  # the longest as a rule first
 
 
 def axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
@@ -64,17 +71,15 @@ def fps(report: dict[str, Any]) -> Figure:
 
 
 def latency(report: dict[str, Any]) -> Figure:
-    figure = Figure(figsize=(WIDTH, 3.9), layout="constrained")
-    rows, axs = report["rows"], figure.subplots(2, 1, sharex=True)
+    figure, ax = axes(2.9)
+    rows = report["rows"]
     batches = [row["batch"] for row in rows]
-    shown = zip(axs, ("latency_ms", "latency_per_image_ms"), strict=True)
-    for ax, key in shown:
-        curves = {name: [row[key].get(name) for row in rows] for name in ("mean", "p50", "p99")}
-        lines(ax, batches, curves)
-        batch_axis(ax, batches)
-    axs[0].set(ylabel="ms per batch", xlabel="")
-    axs[1].set_ylabel("ms per image")
-    legend(axs[0])
+    names = {"mean": "mean", "median": "p50", "p99": "p99"}
+    curves = {n: [row["latency_ms"].get(p) for row in rows] for n, p in names.items()}
+    lines(ax, batches, curves)
+    batch_axis(ax, batches)
+    ax.set_ylabel("ms per batch")
+    legend(ax)
     return figure
 
 
@@ -101,14 +106,14 @@ def time_split(report: dict[str, Any]) -> Figure | None:
     steps = [step for step in STEP_ORDER if any(step in row["seconds"] for row in rows)]
     for step in steps:
         width = np.array([row["seconds"].get(step, 0) for row in rows])
-        color = SERIES[STEP_ORDER.index(step)]
+        color = (*SERIES, MUTED)[STEP_ORDER.index(step)]
         ax.barh(range(len(rows)), width, left=left, height=0.62, color=color, label=step)
         left += width
     ax.set_yticks(range(len(rows)), [str(row["batch"]) for row in rows])
     ax.invert_yaxis()
     ax.set(xlabel="seconds", ylabel="batch size")
     ax.grid(axis="y", visible=False)
-    legend(ax, 5)
+    legend(ax, 3)
     return figure
 
 

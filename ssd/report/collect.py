@@ -11,8 +11,7 @@ from ssd.boxes import SSD300
 from ssd.cli import KitError, first_few, note
 from ssd.files import CHECKPOINT_KEY, MOMENT, digest, read_json, read_record, sha256
 from ssd.machine import machine
-
-import numpy as np
+from ssd.report import speed
 
 BASELINE_FPS = 482.627  # published, of the GPU that the cards are compared with
 PUBLISHED = [  # images/s of the published Ascend run, mAP 23.030 % at every batch size
@@ -23,10 +22,7 @@ PUBLISHED = [  # images/s of the published Ascend run, mAP 23.030 % at every bat
     {"batch": 32, "310": 812.836, "310P": 1370.644},
     {"batch": 64, "310": 810.368, "310P": 914.474},
 ]
-PERCENTILES = (50, 90, 95, 99)
-NAMED = {50: "median", 99: "percentile(99%)"}  # of them, in the summary of a tool
 SAME = ("model_sha256", "engine", "precision")  # of inference and timing in one row
-STEPS = ("read", "infer", "write", "decode", "score")  # what a run's time goes to, in order
 
 
 def summary_of(folder: Path, name: str) -> dict[str, Any]:
@@ -39,17 +35,6 @@ def summary_of(folder: Path, name: str) -> dict[str, Any]:
         return found[0]
     batch = int(re.search(r"\d+", name)[0])
     return (found[0] | summaries.join_summaries(found, batch)) if found else {}
-
-
-def latency(summary: dict[str, Any]) -> dict[str, float]:
-    """Return milliseconds a batch: mean, p50 and so on, and the number of runs."""
-    runs = np.array(summary["npu_compute_time_list"])
-    times = summary["NPU_compute_time"]
-    if not len(runs):
-        known = {f"p{p}": times[key] for p, key in NAMED.items() if times.get(key) is not None}
-        return {"mean": times["mean"]} | known | {"runs": times.get("count", 0)}
-    shares = {f"p{p}": float(np.percentile(runs, p)) for p in PERCENTILES}
-    return {"mean": float(runs.mean())} | shares | {"runs": len(runs)}
 
 
 def read_parts(folder: Path, batch: int) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -95,7 +80,7 @@ def make_row(
     timed = perf or data
     if not timed:
         raise KitError(f"{folder}: no summary of batch size {batch}; run the evaluation again")
-    milliseconds = latency(timed)
+    milliseconds = speed.latency(timed)
     row = {
         "model": Path(timed["model"]).name if "model" in timed else "?",
         "batch": batch,
@@ -104,7 +89,9 @@ def make_row(
         "ap50": score["stats"]["AP50"] if score else None,
         "baseline_fps": BASELINE_FPS if is_published(timed, score) else None,
         "fps": timed["throughput"],
+        "fps_range": speed.fps_range(timed["throughput"], milliseconds),
         "end_to_end": None,
+        "preprocess_fps": None,
         "images": score["images"] if score else None,
         "padded": data.get("padded"),
         "model_sha256": timed.get("model_sha256"),
@@ -112,12 +99,14 @@ def make_row(
         "engine": timed.get("engine"),
         "provider": timed.get("provider"),
         "latency_ms": milliseconds,
-        "latency_per_image_ms": {k: v / batch for k, v in milliseconds.items() if k != "runs"},
         "seconds": {},
         "wall_seconds": None,
+        "start_seconds": None,
+        "peak_bytes": max((part.get("peak_bytes") or 0 for part in (data, perf)), default=0)
+        or None,
         "facts": timed.get("facts", {}) | data.get("facts", {}),
     }
-    return row | (spent(data, score) if data and score else {})
+    return row | (speed.spent(data, score, perf) if data and score else {})
 
 
 def is_published(timed: dict[str, Any], score: dict[str, Any]) -> bool:
@@ -126,33 +115,12 @@ def is_published(timed: dict[str, Any], score: dict[str, Any]) -> bool:
     return timed.get("model", "").endswith(".om") and categories == SSD300.labels - 1
 
 
-def spent(data: dict[str, Any], score: dict[str, Any]) -> dict[str, Any]:
-    """Return a row's times of the run over files: seconds of each step, wall clock, images/s.
-
-    Of a run that went on after an interruption, the images of its last part count.
-    """
-    seconds = dict(data.get("seconds", {}))
-    wall = seconds.pop("wall", None)
-    decode = score["seconds"]["decode"] / max(score["images"], 1)
-    runs = data["npu_compute_time_list"]
-    if "infer" not in seconds and runs:
-        seconds["infer"] = (
-            sum(runs) / 1000 / max(len(data.get("facts", {}).get("devices", "0").split(",")), 1)
-        )
-    seconds = (
-        {"decode": score["seconds"]["decode"]} | seconds | {"score": score["seconds"]["score"]}
-    )
-    images = data.get("images", score["images"])
-    return {
-        "seconds": {step: seconds[step] for step in STEPS if step in seconds},
-        "wall_seconds": wall,
-        "end_to_end": 1 / (wall / images + decode) if wall and images else None,
-    }
-
-
-def collect(folder: Path, wanted: list[int], facts: dict[str, str]) -> dict[str, Any]:
+def collect(
+    folder: Path, wanted: list[int], facts: dict[str, str], limit: float | None = None
+) -> dict[str, Any]:
     """Return the report of a result folder, of the `wanted` batch sizes, or of all.
 
+    limit: ms that a batch of the best size may take.
     Facts of a report.json that is there are kept, those of the machine too: it may be another.
     Raises KitError if it holds no run.
     """
@@ -173,7 +141,8 @@ def collect(folder: Path, wanted: list[int], facts: dict[str, str]) -> dict[str,
                 f"{folder}: bs{batch}_*.json are not of a run ({type(error).__name__}: {error}); "
                 "run the evaluation again"
             ) from None
-    best = max(range(len(rows)), key=lambda i: rows[i]["fps"])
+    best, too_slow = speed.choose_best(rows, limit)
+    ends = [i for i, row in enumerate(rows) if row["end_to_end"]]
     warnings = [w for data, perf, _ in parts.values() for w in (data | perf).get("warnings", [])]
     kept = read_record(folder / "report.json").get("facts")
     scores = {batch: score for batch, (_, _, score) in parts.items() if score}
@@ -183,12 +152,16 @@ def collect(folder: Path, wanted: list[int], facts: dict[str, str]) -> dict[str,
         "provider": rows[0]["provider"],
         CHECKPOINT_KEY: rows[0][CHECKPOINT_KEY],
         "scored": score.get("scored"),
+        "memory": most_memory(rows),
     }
     measured = {key: value for key, value in measured.items() if value is not None}
     return {
         "facts": machine() | (kept if isinstance(kept, dict) else {}) | measured | facts,
         "rows": rows,
         "best": best,
+        "equal": speed.equals(rows, best, limit),
+        "best_end_to_end": max(ends, key=lambda i: rows[i]["end_to_end"], default=None),
+        "latency_limit_ms": limit,
         "scored_batch": row["batch"] if row else None,
         "scored_detections": score.get("detections"),
         "detections_sha256": score.get("detections_sha256"),
@@ -198,9 +171,17 @@ def collect(folder: Path, wanted: list[int], facts: dict[str, str]) -> dict[str,
         "per_class": score.get("per_class"),
         "warnings": list(dict.fromkeys(warnings))
         + score.get("warnings", [])
+        + too_slow
+        + speed.unstable(rows)
         + differing_rows(rows, scores),
         "published": PUBLISHED if any(row["baseline_fps"] for row in rows) else [],
     }
+
+
+def most_memory(rows: list[dict[str, Any]]) -> str | None:
+    """Return the most memory that any of the runs took, as a fact; None if none noted it."""
+    peaks = [row["peak_bytes"] for row in rows if row["peak_bytes"]]
+    return f"{max(peaks) / 1e6:.0f} MB" if peaks else None
 
 
 def finished(folder: Path, parts: dict[int, tuple[dict[str, Any], ...]]) -> str:

@@ -19,6 +19,14 @@ def test_in_process_makes_inputs_from_the_images_themselves(
     found = (tmp_path / "images_detections.json").read_bytes()
     assert found == (tmp_path / "files_detections.json").read_bytes()
     assert len({row["image_id"] for row in json.loads(found)}) > 1
+    summaries = [
+        json.loads((tmp_path / f"{name}_summary.json").read_text()) for name in ("files", "images")
+    ]
+    made = [summary["preprocess"] for summary in summaries]  # what it takes alone
+    assert made[0] == json.loads((tmp_path / "bin" / "source.json").read_text())["preprocess"]
+    assert made[1]["inside"] and made[1]["images"] == 4
+    assert made[1]["seconds"] > 0
+    assert {"preprocess", "infer", "decode", "wall", "start"} == summaries[1]["seconds"].keys()
     assert infer("images").stderr.endswith("kept, it is of the same model and inputs\n")
     first, second, *_ = sorted((tiny_coco / "val2017").glob("*.jpg"))
     second.write_bytes(first.read_bytes()[:-20])

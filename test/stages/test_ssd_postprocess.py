@@ -206,6 +206,22 @@ def test_a_disk_without_room_for_the_detections_is_refused_before_decoding(
         ssd_postprocess.main([*map(str, command), "--detections", str(tmp_path / "d.json")])
 
 
+def test_scoring_again_changes_no_speed(outputs, tiny_coco, tmp_path):
+    write_outputs(tmp_path / "o", outputs)
+    command = ["--data", tiny_coco, "--bin-input", tmp_path / "o", "--output", tmp_path / "r.json"]
+    command = [*map(str, command), "--workers=1"]
+
+    def seconds(*more):
+        ssd_postprocess.main([*command, *more])
+        return json.loads((tmp_path / "r.json").read_text())["seconds"]
+
+    first = seconds()
+    assert min(first.values()) > 0
+    assert seconds("--scorer=pycocotools") == first
+    next((tmp_path / "o").iterdir()).touch()  # other outputs
+    assert seconds() != first
+
+
 @pytest.mark.parametrize("option", ["--output", "--detections"])
 def test_a_disk_that_fills_up_leaves_no_half_file(
     option, outputs, tiny_coco, tmp_path, run_stage, refused

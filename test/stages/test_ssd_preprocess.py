@@ -5,6 +5,7 @@ import os
 
 import ssd_preprocess
 from ssd.cli import KitError
+from ssd.tensors import INPUT_RECORD, preprocessing
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir() if path.name != ssd_preprocess.RECORD)
+    return sorted(path.name for path in folder.iterdir() if path.name != INPUT_RECORD)
 
 
 def test_real_images_have_the_bits_of_torchvision(coco_tiny, tmp_path, run_stage):
@@ -66,6 +67,23 @@ def test_whole_files_are_kept_and_others_made_again(tiny_coco, tmp_path, run_sta
     assert whole.read_bytes() == bytes(len(good))
     assert "4 images written, 0 kept" in run_stage(*command, "--force").stdout
     assert whole.read_bytes() != bytes(len(good))
+
+
+def test_how_fast_inputs_were_made_is_noted_and_stays_while_few_are_made_again(
+    tiny_coco, tmp_path, run_stage
+):
+    command = ["ssd_preprocess.py", "--data", tiny_coco, "--bin-output", tmp_path / "b"]
+    assert preprocessing(tmp_path / "b") is None
+    run_stage(*command)
+    found = preprocessing(tmp_path / "b")
+    assert found["images"] == 4 and found["seconds"] > 0
+    run_stage(*command)
+    (tmp_path / "b" / "tensor([9]).bin").unlink()
+    assert "1 images written, 3 kept" in run_stage(*command).stdout
+    assert preprocessing(tmp_path / "b") == found
+    run_stage(*command, "--force")
+    assert preprocessing(tmp_path / "b")["images"] == 4
+    assert preprocessing(tmp_path / "b") != found
 
 
 def test_only_the_inputs_of_images_that_changed_are_made_again(tiny_coco, tmp_path, run_stage):
@@ -195,7 +213,7 @@ def test_files_of_another_source_are_gone_even_if_the_run_breaks_off(
     for image_id in (9, 139, 77):
         (out / f"tensor([{image_id}]).bin").write_bytes(bytes(1_080_000))
     (out / "mine.bin").touch()
-    (out / ssd_preprocess.RECORD).write_text(record)
+    (out / INPUT_RECORD).write_text(record)
     picture = tiny_coco / "val2017" / "000000000139.jpg"
     whole = picture.read_bytes()
     picture.write_bytes(b"")

@@ -50,9 +50,15 @@ def test_the_terminal_shows_the_table_in_80_columns_and_then_names_the_page(run_
     assert lines[0] == f"{result}: report.json, report.md"
     assert lines[2:-1] == [
         "model               batch  goal mAP      mAP  base fps        fps  end-to-end",
-        "ssd_bs1.onnx            1    23.000   52.153         -      4.000       4.000",
+        "ssd_bs1.onnx            1    23.000   52.153         -      4.000       2.500",
         "ssd_bs4.onnx            4         -        -         -      5.333           -",
         "Max                     4         -        -         -      5.333           -",
+        "best fps: batch 4, 5.333 images/s; equal within the noise: batch 1",
+        "best end to end: batch 1, 2.500 images/s",
+        "preprocessing alone: 20.0 images/s",
+        "ms: batch    median       p25       p75       p90       p99    runs",
+        "        1    250.00    175.00    325.00         -         -       4",
+        "        4    750.00    625.00    875.00         -         -       2",
     ]
     assert lines[-1] == f"page {result / 'report.html'}"
     assert max(map(len, lines[2:-1])) <= 80
@@ -61,14 +67,16 @@ def test_the_terminal_shows_the_table_in_80_columns_and_then_names_the_page(run_
 def test_times_are_those_of_the_runs(result):
     first, four = collect.collect(result, [], {})["rows"]
     # batch 1 took 100, 200, 300, 400 ms: NumPy's percentiles lie on the line between them
-    times = {"mean": 250, "p50": 250, "p90": 370, "p95": 385, "p99": 397}
-    assert first["latency_ms"] == pytest.approx(times | {"runs": 4})
+    times = {"mean": 250, "max": 400, "p25": 175, "p50": 250, "p75": 325}
+    few = dict.fromkeys(("p90", "p95", "p99"))
+    assert first["latency_ms"] == pytest.approx(times | few | {"runs": 4})
     # batch 4 took 500 and 1000 ms
     assert four["latency_ms"]["mean"] == 750
-    assert four["latency_per_image_ms"]["p50"] == 750 / 4
-    assert list(first["seconds"]) == ["read", "infer", "write", "decode", "score"]
+    assert list(first["seconds"]) == ["preprocess", "read", "infer", "write", "decode", "score"]
     assert first["seconds"]["decode"] == 0.25
-    assert (first["wall_seconds"], first["end_to_end"]) == (1, 5 / (1 + 0.25))
+    assert first["seconds"]["preprocess"] == 5 * 0.2 / 4  # four images took 0.2 s, here are five
+    assert first["wall_seconds"] == 1
+    assert first["end_to_end"] == pytest.approx(5 / (0.25 + 1 + 0.25 + 0.5))
     assert (four["seconds"], four["end_to_end"]) == ({}, None)
 
 
@@ -188,7 +196,7 @@ def test_warnings_of_the_scored_annotations_are_repeated(result, capsys):
     make(result)
     lines = capsys.readouterr().out.splitlines()
     (i,) = (i for i, line in enumerate(lines) if line == "warning: 3 of 4 boxes")
-    assert "Max" in lines[i - 1]
+    assert lines[i - 1].startswith("        4")
     assert report_of(result)["warnings"] == ["3 of 4 boxes"]
     assert "Warning: 3 of 4 boxes." in (result / "report.md").read_text().splitlines()
 
@@ -215,7 +223,7 @@ def test_the_table_is_written_and_printed_before_anything_is_drawn(result, monke
     monkeypatch.setattr(ssd_report, "write_page", fail)
     with pytest.raises(MemoryError):
         make(result)
-    assert capsys.readouterr().out.splitlines()[-1].startswith("Max ")
+    assert capsys.readouterr().out.splitlines()[-4].startswith("preprocessing alone: ")
     assert report_of(result)["rows"] and (result / "report.md").is_file()
 
 
@@ -278,6 +286,20 @@ def test_the_best_batch_is_printed_without_loading_what_the_page_needs(result, m
     assert capsys.readouterr().out == "4\n"
 
 
+def test_the_best_is_that_within_the_latency_limit(result, capsys):
+    for limit, batch in ((1000, 4), (999, 1), (1, 1)):  # the slowest batch of four took 1000 ms
+        make(result, "--print-best", f"--latency_limit={limit}")
+        assert capsys.readouterr().out == f"{batch}\n"
+    make(result, "--latency_limit=999")
+    printed = capsys.readouterr().out
+    assert "\nMax                     1 " in printed
+    assert "\nbest fps within 999 ms: batch 1, 4.000 images/s\n" in printed
+    make(result, "--latency_limit=1")
+    words = "no batch size answers within 1 ms; the quickest is batch 1 with 400.00 ms"
+    assert words in capsys.readouterr().out.replace("\n", " ")
+    assert words in (result / "report.html").read_text()
+
+
 def test_without_the_page_s_packages_the_table_is_still_made(result, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ssd.report.page", None)
     ssd_report.main([str(result)])
@@ -286,11 +308,18 @@ def test_without_the_page_s_packages_the_table_is_still_made(result, monkeypatch
     assert "requirements-infer.txt" in printed.err
     assert (result / "report.json").exists()
     assert not (result / "report.html").exists()
-    assert printed.out.splitlines()[-1].startswith("Max ")
+    assert "\nMax " in printed.out
 
 
 @pytest.mark.parametrize(
-    "options", [["--fact", "x"], ["--score", "2"], ["--output", "x"], ["a", "b", "--output"]]
+    "options",
+    [
+        ["--fact", "x"],
+        ["--score", "2"],
+        ["--latency_limit=0"],
+        ["--output", "x"],
+        ["a", "b", "--output"],
+    ],
 )
 def test_wrong_usage_exits_2(run_stage, result, options):
     assert run_stage("ssd_report.py", result, *options).returncode == 2
