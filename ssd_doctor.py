@@ -2,7 +2,9 @@
 """Check whether this machine can run the kit; print one finding per line, with the fix.
 
 Prints `ok`, `warning` or `problem` before each. A problem stops the default run; with any of them
-the exit status is 1. Writes nothing. test/ssd_doctor.sh sources CANN's environment first.
+the exit status is 1. With --measure it also runs models, in each engine and precision that is here,
+and prints the fastest and, with --data, what each costs in mAP. Writes nothing. test/ssd_doctor.sh
+sources CANN's environment first.
 
 Example:
   bash test/ssd_doctor.sh --data_path DATA/coco --pth_path models/iter_183250.pt
@@ -18,15 +20,19 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
-from ssd import coco  # a copied script needs ssd/ beside it
+from ssd import coco, tables  # a copied script needs ssd/ beside it
 from ssd.ascend import pythons
 from ssd.ascend.ais_bench import add_tool_arguments
 from ssd.ascend.checks import Fact, check_cards, check_tool, check_toolkit
-from ssd.cli import ArgumentParser, KitError, first_few, run_main
+from ssd.cli import ArgumentParser, KitError, first_few, note, run_main
+from ssd.engines import fastest
 from ssd.engines.onnxruntime import import_onnxruntime
 from ssd.engines.openvino import import_openvino
+from ssd.machine import cpu_flags, processor
 from ssd.tensors import input_bytes, output_bytes
+from ssd.workers import num_cpus
 
 PYTHONS = ((3, 10), (3, 13))  # oldest and newest that are tested
 REQUIREMENTS = Path(__file__).parent / "requirements-infer.txt"
@@ -212,11 +218,37 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add_tool_arguments(parser)
     pythons.add_atc_argument(parser)
+    fastest.add_measure_arguments(parser)
     return parser.parse_args(argv)
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure the models, and return the row of the fastest way; print all unless --fastest."""
+    models = fastest.models_of(args.model, args.batchsize, args.variant)
+    data = None
+    if (args.data or args.annotation) and not args.fastest:
+        data = coco.open_data(args)
+        coco.check_scorable(data.instances, data.annotation)
+        data = data._replace(selected=data.selected[: args.limit])
+    note(f"measuring {', '.join(path.name for path in models)}, {args.seconds:g} s each way")
+    rows = fastest.measure(models, args.batchsize, args.seconds, data, num_cpus())
+    best = fastest.choose_fastest(rows)
+    if not args.fastest:
+        print(f"{processor()}: {num_cpus()} CPUs, {cpu_flags()}")
+        scored = f"; mAP in % of {len(data.selected)} images" if data else ""
+        print(f"batch size {args.batchsize}; times: as fast as the first{scored}")
+        print(tables.as_text(fastest.COLUMNS, tables.cells(fastest.COLUMNS, rows)))
+        print(f"fastest: {best['way'].options()}")
+    return best
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
+    if args.fastest:
+        way = measure(args)["way"]
+        variant = fastest.INT8 if way.model.stem.endswith(f"_{fastest.INT8}") else args.variant
+        print(f"{way.engine}:{way.precision}:{variant}")
+        return 0
     checks: dict[str, Callable[[], Iterator[Fact]]] = {
         "Python": check_python,
         "packages": check_packages,
@@ -234,6 +266,8 @@ def main(argv: list[str] | None = None) -> int:
         for fact in gather(name, check):
             problems += fact.state == "problem"
             print(f"{fact.state:<8} {fact.text}" + (f"; {fact.remedy}" if fact.remedy else ""))
+    if args.measure:
+        measure(args)
     print(f"not ready: {problems} to put right before a run" if problems else "ready")
     return 1 if problems else 0
 

@@ -24,7 +24,7 @@ from ssd import coco  # a copied script needs ssd/ beside it
 from ssd.ascend import path_rules
 from ssd.ascend.ais_bench import add_tool_arguments
 from ssd.ascend.om import batch_of
-from ssd.cli import ArgumentParser, KitError, positive, run_main, sizes
+from ssd.cli import ArgumentParser, KitError, positive, run_main, seconds, sizes
 from ssd.engines import add_engine_arguments, check_precision, input_and_labels, open_engine
 from ssd.engines.choice import Choice, choose, find_model
 from ssd.engines.in_process import check_labels, images_of, inputs_of
@@ -42,14 +42,6 @@ TIMES = {"mean": "mean", "median": "median", "percentile(99%)": "p99"}  # of a s
 def loops(text: str) -> int | None:
     """Return the number of runs; None for `auto`, as if none was given."""
     return None if text == "auto" else positive(text)
-
-
-def seconds(text: str) -> float:
-    """Return a time above 0."""
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError
-    return value
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:

@@ -166,6 +166,17 @@ def fraction(text: str) -> float:
     return value
 
 
+def seconds(text: str) -> float:
+    """Return a time above 0: the type of how long something is timed."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text}: must be seconds, more than 0")
+    return value
+
+
 def sizes(text: str) -> list[int]:
     """Return the batch sizes of a list such as 1,16, without those that come again."""
     try:

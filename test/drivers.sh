@@ -102,6 +102,14 @@ lock_folder() {  # FOLDER
     fi
 }
 
+# Settles --engine=fastest: measures which engine and precision of this CPU runs the models fastest.
+find_fastest() {
+    give models variant
+    ask python3 "$root/ssd_doctor.py" --fastest "--batchsize=${batch_list[0]}" "${words[@]}"
+    IFS=: read -r 'opt[engine]' 'opt[precision]' 'opt[variant]' <<<"$answer"
+    note "fastest here: --engine=${opt[engine]} --precision=${opt[precision]} --variant=${opt[variant]}"
+}
+
 # Says how many stages will run, for their numbers.
 count_stages() {  # COUNT
     stages_done=0 stages=$1

@@ -19,8 +19,8 @@ Scores and times ssd_bsN models on a data set. A run that was interrupted goes o
   --models=.              folder of the models, or one model file for all batch sizes
   --variant=NAME          run ssd_bsN_NAME.onnx (such as uint8) instead of ssd_bsN.onnx
   --output=./result       folder for everything written
-  --engine=auto           auto, ascend, onnxruntime, openvino or torch; auto takes a card and its
-                          tool if they are there, else onnxruntime, or what runs the model file
+  --engine=auto           auto, ascend, onnxruntime, openvino, torch, or fastest of this CPU; auto is a
+                          card with its tool if they are there, else onnxruntime, or by the model file
   --precision=f32         openvino: f32, bf16, or int8 (runs ssd_bsN_int8.onnx)
   --device=0              ascend: cards, such as 0,1,2,3; onnxruntime, torch: cpu, cuda:0, npu:0
   --ais_infer=PATH        ascend: ais_infer.py of 2022 (or $AIS_INFER), if ais_bench is missing
@@ -83,6 +83,7 @@ main() {
     read_batch_sizes
     source_toolkit
     output=${opt[output]} inputs=${opt[output]}/ssd_bin
+    [[ ${opt[engine]} != fastest ]] || find_fastest
     give models variant engine precision device ais_infer tool_python && infer=(python3 "$root/ssd_infer.py" "${words[@]}")
     give in_process workers force && route=("${words[@]}")
     give seconds loop && timing=("${words[@]}")

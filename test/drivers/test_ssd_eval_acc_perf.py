@@ -131,6 +131,28 @@ def test_options_of_the_engine_reach_inference_and_timing(engine, kit):
     check(kit, done, [*calls, kit.report("4", *engine, "--batch_sizes=4", "--loop=7")])
 
 
+@pytest.mark.parametrize(
+    ("found", "given"),
+    [
+        ("openvino:int8:int8", ["--variant=int8", "--engine=openvino", "--precision=int8"]),
+        ("onnxruntime:f32:", ["--engine=onnxruntime", "--precision=f32"]),
+    ],
+)
+def test_the_fastest_engine_is_measured_once_and_taken_by_all_stages(found, given, kit):
+    args = ["--engine=fastest", "--batch_sizes=4,8"]
+    done = kit.run(*args, rules=[{"if": ["--fastest"], "print": f"{found}\n"}])
+    measured = [stage("ssd_doctor.py"), "--fastest", "--batchsize=4", f"--models={kit.models}"]
+    calls = [measured, *kit.checks("4,8", engine=given), *kit.inputs_made()]
+    for batch in (4, 8):
+        calls += [*kit.score(batch, engine=given), kit.time(batch, given)]
+    check(kit, done, [*calls, kit.report("4,8", *args)])
+
+
+def test_a_measurement_that_fails_ends_the_run(kit):
+    done = kit.run("--engine=fastest", rules=[{"if": ["--fastest"], "status": 1}])
+    assert done.returncode == 1 and len(kit.calls()) == 1
+
+
 def test_options_of_the_scoring_reach_it_and_the_check_before_any_work(kit):
     args = ["--goal=.5", "--threshold=0.4", "--workers=3", "--batch_sizes=4"]
     done = kit.run(*args)

@@ -202,7 +202,7 @@ def test_models_of_unlike_inputs_are_refused(run_stage, refused, models):
         (["--batchsize=0"], "argument --batchsize: 0: must be sizes such as 1,16"),
         (["--seconds=1"], "--seconds is for timing, without --input"),
         (["--seconds=1", "--loop=2"], "--loop is a number of runs, --seconds a time; give one"),
-        (["--seconds=0"], "argument --seconds: invalid seconds value: '0'"),
+        (["--seconds=0"], "argument --seconds: 0: must be seconds, more than 0"),
         (["--loop=0"], "argument --loop: 0: must be a whole number, at least 1"),
         (["--warmup_count=-1"], "argument --warmup_count: must be at least 0"),
         (["--output_dirname=x"], "--output_dirname needs --output and must be relative"),
