@@ -106,12 +106,15 @@ def record(
     }
 
 
-def find_kept(args: argparse.Namespace, made_from: dict[str, Any]) -> dict[str, Any] | None:
+def find_kept(
+    args: argparse.Namespace, made_from: dict[str, Any], newest: int
+) -> dict[str, Any] | None:
     """Return the scores on file if they, and the detections asked for, are made from the same."""
     result = {} if args.score_only else read_record(args.output)
     if result.get("made_from") != made_from:
         return None
-    if "warnings" not in result:  # of an older kit, whose per_class is another
+    # an older kit had another per_class and no warnings; outputs that are newer are others
+    if "warnings" not in result or newest > result.get("newest_output", 0):
         return None
     if args.detections and (
         not args.detections.is_file() or sha256(args.detections) != result["detections_sha256"]
@@ -250,14 +253,16 @@ def main(argv: list[str] | None = None) -> int | None:
     outputs = output_paths(args.bin_input) if args.bin_input else {}
     summary = inference_of(args.bin_input) if args.bin_input else {}
     made_from = record(args, data, summary, [path for paths in outputs.values() for path in paths])
-    result = find_kept(args, made_from)
+    times = [path.stat().st_mtime_ns for paths in outputs.values() for path in paths]
+    newest = max(times, default=0)  # 0 once outputs were removed
+    result = find_kept(args, made_from, newest)
     if result:
         note(f"{args.output}: kept, it is of the same outputs and annotations")
     else:
         stored = stored_detections(args, summary, empty=not outputs)
         result = make_result(args, data, made_from, outputs, stored)
     goal = coco_eval.default_goal(data.instances) if args.goal is None else args.goal
-    result["goal"] = goal
+    result |= {"goal": goal, "newest_output": newest}
     lines = result.pop("mlperf_log", None)
     write_json(args.output, result, indent=2)
     if lines:

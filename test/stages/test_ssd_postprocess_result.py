@@ -2,8 +2,12 @@
 
 import argparse
 import json
+import os
 
 import ssd_postprocess
+from ssd import coco
+
+import numpy as np
 
 
 def test_nothing_to_find_is_said_in_words(tiny_coco, tmp_path, monkeypatch, capsys):
@@ -43,7 +47,25 @@ def test_a_warning_is_printed_and_kept(tiny_coco, tmp_path, monkeypatch, capsys)
 
 def test_scores_of_an_older_kit_are_made_again(tmp_path):
     args = argparse.Namespace(score_only=None, detections=None, output=tmp_path / "r.json")
-    for kept in ({"warnings": [], "made_from": {"kit": 1}}, {"made_from": {"kit": 1}}, [1]):
+    whole = {"warnings": [], "newest_output": 5, "made_from": {"kit": 1}}
+    for kept in (whole, {"made_from": {"kit": 1}}, {"made_from": {"kit": 2}}, [1]):
         args.output.write_text(json.dumps(kept))
-        expected = kept if "warnings" in kept else None
-        assert ssd_postprocess.find_kept(args, {"kit": 1}) == expected
+        expected = kept if kept is whole else None
+        assert ssd_postprocess.find_kept(args, {"kit": 1}, newest=5) == expected
+
+
+def test_scores_of_outputs_that_changed_since_are_made_again(tiny_coco, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "bs1"
+    folder.mkdir()
+    for image in json.loads((tiny_coco / coco.INSTANCES).read_text())["images"]:
+        for k, labels in enumerate((4, 5)):
+            np.zeros((labels, 8732), np.float16).tofile(folder / f"tensor([{image['id']}])_{k}.bin")
+    (tmp_path / "bs1_summary.json").write_text('{"made_from": {"model_sha256": "a"}}')
+    seen = []
+    for change in (False, False, True, False):
+        if change:
+            os.utime(folder / "tensor([9])_0.bin")  # as if copied there
+        ssd_postprocess.main(["--data", str(tiny_coco), "--bin-input", "bs1", "--workers", "1"])
+        seen.append(os.stat("result.log").st_mtime_ns)  # written with each score
+    assert seen[0] == seen[1] < seen[2] == seen[3]
