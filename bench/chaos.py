@@ -166,6 +166,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     args = parser.parse_args()
     random.seed(args.seed)
+    # what starts this in the background may let it ignore Ctrl-C, and so all that it starts
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     ways = [way for way in WAYS if any(part in way for part in args.ways.split(";"))]
     lost = False
     with tempfile.TemporaryDirectory() as folder:
