@@ -145,12 +145,13 @@ def claim_folder(path: Path, made_from: dict[str, Any], fixed: set[str]) -> None
     record = path / RECORD
     before = read_record(record) if record.exists() else made_from
     others = differing(before, made_from)
-    if before and fixed & set(others):
-        names = ", ".join(sorted(fixed & set(others)))
-        raise KitError(f"{path}: holds a run of another {names}; give another --output, or --force")
+    refused = before and fixed.intersection(others)
+    what = ", ".join(key.removesuffix("_sha256") for key in sorted(refused or others))
+    if refused:
+        remedy = "give another --output, or --force"
+        raise KitError(f"{path}: holds a run that differs in {what}; {remedy}")
     if others:
-        why = f"made with another {', '.join(others)}" if before else f"{RECORD} is broken"
-        note(f"{path}: {why}; made again")
+        note(f"{path}: {f'differs in {what}' if before else f'{RECORD} is broken'}; made again")
         clear_folder(path)
     own_folder(path)
     write_json(record, made_from)

@@ -159,6 +159,6 @@ def test_a_run_that_is_done_runs_nothing_again(evaluate, calls, tmp_path):
     assert [row["goal_map"] for row in after["rows"]] == [0.0, 0.0]
     refused = evaluate("--in_process")
     assert refused.returncode == 1
-    assert "bs2: holds a run of another " in refused.stderr
+    assert "bs2: holds a run that differs in " in refused.stderr
     assert "give another --output, or --force" in refused.stderr
     assert evaluate("--in_process", "--force").returncode == 0

@@ -76,7 +76,7 @@ def test_another_run_in_the_folder_is_refused_and_forced(infer, refused, tmp_pat
     assert infer().returncode == 0
     colors = save_colors(tmp_path / "colors.onnx")
     more = ["--batchsize", 1]
-    refused(infer(*more, model=colors), "bs2: holds a run of another model_sha256; give another")
+    refused(infer(*more, model=colors), "bs2: holds a run that differs in model; give another")
     assert infer(*more, "--force", model=colors).returncode == 0
 
 

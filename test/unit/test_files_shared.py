@@ -197,11 +197,11 @@ def test_what_another_run_made_is_removed_or_refused(tmp_path, capsys):
     folder = tmp_path / "bs1"
     claim_folder(folder, MADE, {"model"})
     other = fill(folder) and MADE | {"model": "b", "batch": 5}
-    with pytest.raises(KitError, match="bs1: holds a run of another model; give another --output"):
+    with pytest.raises(KitError, match="bs1: holds a run that differs in model; give another"):
         claim_folder(folder, other, {"model"})
     assert (folder / "output").exists()
     claim_folder(folder, MADE | {"batch": 5, "list": []}, {"model"})
-    assert capsys.readouterr().err == f"{folder}: made with another batch, list; made again\n"
+    assert capsys.readouterr().err == f"{folder}: differs in batch, list; made again\n"
     assert not (folder / "output").exists()
     claim_folder(fill(folder), other, set())
     assert not (folder / "output").exists()

@@ -27,11 +27,11 @@ def test_another_models_results_are_refused_or_replaced(
     (tmp_path / "na mes").write_text("a\nb\nc\nd\n")
     remedy = "give another --output, or --force"
     for options, difference in (
-        (["--model", other], "model_sha256"),
+        (["--model", other], "model"),
         (["--labels", tmp_path / "na mes"], "labels"),
     ):
         done = detect_stage(images, *options)
-        refused(done, f"{tmp_path / 'out'}: holds a run of another {difference}; {remedy}")
+        refused(done, f"{tmp_path / 'out'}: holds a run that differs in {difference}; {remedy}")
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     (images / "a.png").rename(images / "b.png")
     done = detect_stage(images, "--model", other, "--force")

@@ -119,7 +119,7 @@ def fewer_images(job, tmp_path):
 
 
 OTHERS = {
-    "model_sha256": another_model,
+    "model": another_model,
     "images": fewer_images,
     "route": lambda job, _: job(**IN_PROCESS),
 }
@@ -133,7 +133,7 @@ def test_a_run_of_another_kind_is_refused_with_the_difference_named(
     before = {path: path.read_bytes() for path in tmp_path.glob("out/**/*") if path.is_file()}
     other = OTHERS[difference](job, tmp_path)
     with pytest.raises(
-        KitError, match=f"bs2: holds a run of another .*{difference}; give another "
+        KitError, match=f"bs2: holds a run that differs in .*{difference}; give another "
     ):
         run(other, force=False)
     assert engine.calls == 0
@@ -148,7 +148,7 @@ def test_in_process_another_annotation_is_refused(job, engine):
     run(job(**IN_PROCESS), force=False)
     data = job().data
     data.annotation.write_text(data.annotation.read_text() + " ")
-    with pytest.raises(KitError, match="holds a run of another annotation; "):
+    with pytest.raises(KitError, match="holds a run that differs in annotation; "):
         run(job(**IN_PROCESS), force=False)
     assert engine.calls == 0
 
@@ -165,7 +165,7 @@ def test_what_was_made_otherwise_is_made_again_with_a_note(change, route, job, e
     run(job(**changes), force=False)
     assert engine.calls == (1 if change == "batch" else 3)
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"{job().target}: made with another {change}; made again"
+        f"{job().target}: differs in {change}; made again"
     )
 
 
