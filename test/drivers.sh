@@ -191,6 +191,14 @@ finish() {
     [[ -n ${SSD_STAGES:-} ]] || echo success
 }
 
+# Lets no other run set up packages until this one has; pip holds it too, which goes on if the
+# run is killed.
+hold_packages() {
+    exec {packages}<"$root"
+    ! command -v flock >/dev/null || flock -n "$packages" ||
+        die 1 "$root: another run is setting up its packages; wait for that"
+}
+
 # Puts the project's environment first on PATH: the active one, or .venv, which is made if missing
 # and made again if its making was interrupted.
 use_environment() {  # REQUIREMENTS-FILE
@@ -199,6 +207,7 @@ use_environment() {  # REQUIREMENTS-FILE
         note "$cann_environment holds CANN's modules, which the kit's packages would break: using $root/.venv"
     if [[ -z ${VIRTUAL_ENV:-} && -z ${CONDA_PREFIX:-} ]]; then
         if ! "$root/.venv/bin/python3" -m pip --version >/dev/null 2>&1; then
+            hold_packages
             note "making $root/.venv"
             rm -rf -- "$root/.venv"
             run python3 -m venv "$root/.venv" || die 1 "cannot make $root/.venv; install python3-venv"
@@ -207,10 +216,12 @@ use_environment() {  # REQUIREMENTS-FILE
     fi
     stamp=${VIRTUAL_ENV:-$CONDA_PREFIX}/.ssd-$(cat -- "$root/constraints.txt" "$root"/requirements*.txt "$1" | cksum | cut -d ' ' -f 1)
     if [[ ! -e $stamp ]]; then
+        [[ -n ${packages:-} ]] || hold_packages
         note "installing $1 (several GB the first time, torch being most of it)"
         run python3 -m pip install --quiet --disable-pip-version-check -r "$1" \
             -c "$root/constraints.txt" || die $? "cannot install $1 (see above)"
         : >"$stamp"
+        exec {packages}<&-
     fi
 }
 

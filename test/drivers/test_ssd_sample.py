@@ -1,5 +1,7 @@
 """Tests of the driver ssd_sample.sh with a fake python3, in a copy of the kit's own folder."""
 
+import fcntl
+import os
 import shutil
 from pathlib import Path
 
@@ -104,6 +106,17 @@ def test_an_environment_that_was_left_half_made_is_made_again(kit):
         kit.install(),
     ]
     assert not (venv / "left").exists()
+
+
+def test_packages_are_set_up_by_one_run_at_a_time(kit, active):
+    handle = os.open(kit.root, os.O_RDONLY)
+    fcntl.flock(handle, fcntl.LOCK_EX)
+    done = kit.run("--batch_sizes=1", **active)
+    os.close(handle)
+    line = f"{kit.root}: another run is setting up its packages; wait for that"
+    assert (done.returncode, done.stderr) == (1, f"ssd_sample.sh: error: {line}\n")
+    assert not any("venv" in call or "install" in call for call in kit.calls())
+    assert kit.run("--batch_sizes=1", **active).returncode == 0
 
 
 @pytest.mark.parametrize("words", [["venv"], ["pip", "install"]])
