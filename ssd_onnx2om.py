@@ -27,7 +27,7 @@ from ssd.ascend import advice, npu_smi, pythons, toolkit  # a copied script need
 from ssd.ascend.calibration import calibration_data
 from ssd.ascend.om import aipp_config, read_sidecar, sidecar_path
 from ssd.boxes import SSD300
-from ssd.cli import ArgumentParser, KitError, note, run_main, working
+from ssd.cli import ArgumentParser, KitError, file_to_check, note, run_main, working
 from ssd.engines import model_sha256
 from ssd.files import scratch_folder, sha256, write_bytes, write_json
 from ssd.onnx_graph import facts_of
@@ -181,7 +181,9 @@ def is_made(om: Path, made_from: dict[str, Any]) -> bool:
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("--onnx-path", metavar="FILE", type=Path, required=True, help="ONNX file")
-    parser.add_argument("--om-path", metavar="FILE", type=Path, required=True, help="to write")
+    parser.add_argument(
+        "--om-path", metavar="FILE", type=file_to_check, required=True, help="to write"
+    )
     parser.add_argument("--bs", metavar="N", type=int, default=1, help="its batch size")
     parser.add_argument(
         "--soc_version", default="auto", help="chip, such as Ascend310P3 (default: ask npu-smi)"

@@ -223,6 +223,7 @@ def make_result(
     decoded = time.perf_counter()
     if args.detections and args.detections.resolve() != (stored and stored.resolve()):
         detections.write_detections(args.detections, found)
+    rereadable = args.detections and args.detections.is_file()  # a pipe would be waited for
     start_score = time.perf_counter()
     image_ids = [image["id"] for image in data.selected]
     scores, lines = coco_eval.score_logged(data.instances, found, image_ids, args.scorer)
@@ -232,7 +233,7 @@ def make_result(
         "scored": coco.describe_selection(data.instances, data.selected),
         "images": len(data.selected),
         "detections": len(found),
-        "detections_sha256": sha256(args.detections) if args.detections else None,
+        "detections_sha256": sha256(args.detections) if rereadable else None,
         "scorer": args.scorer,
         "seconds": first_seconds(args.output, made_from) or seconds,
         "per_class": scores.per_class,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ssd import __version__  # a copied script needs ssd/ beside it
 from ssd.boxes import SSD300
-from ssd.cli import ArgumentParser, KitError, note, positive, run_main, working
+from ssd.cli import ArgumentParser, KitError, file_to_check, note, positive, run_main, working
 from ssd.engines import checkpoint_of
 from ssd.engines.onnxruntime import import_onnxruntime
 from ssd.files import CHECKPOINT_KEY, atomic, sha256
@@ -149,7 +149,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--bs", metavar="N", type=positive, default=1, help="batch size (default: 1)"
     )
     parser.add_argument("--pth-path", metavar="FILE", type=Path, required=True, help="checkpoint")
-    parser.add_argument("--onnx-path", metavar="FILE", type=Path, required=True, help="to write")
+    parser.add_argument(
+        "--onnx-path", metavar="FILE", type=file_to_check, required=True, help="to write"
+    )
     parser.add_argument(
         "--resnet34-model",
         metavar="FILE",

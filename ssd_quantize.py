@@ -21,7 +21,7 @@ from pathlib import Path
 from ssd import coco  # a copied script needs ssd/ beside it
 from ssd.ascend import npu_smi
 from ssd.ascend.calibration import CONFIG_NAME, DATA_NAME, write_calibration
-from ssd.cli import ArgumentParser, KitError, note, positive, progress, run_main
+from ssd.cli import ArgumentParser, KitError, file_to_check, note, positive, progress, run_main
 from ssd.engines import open_engine
 from ssd.files import atomic, check_free, scratch_folder, sha256
 from ssd.onnx_graph import count_int8
@@ -141,7 +141,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         help="images to calibrate with: a folder of ssd_preprocess.py",
     )
-    parser.add_argument("--output", metavar="FILE", type=Path, help="INT8 model to write")
+    parser.add_argument("--output", metavar="FILE", type=file_to_check, help="INT8 model to write")
     parser.add_argument(
         "--limit",
         metavar="N",

@@ -177,6 +177,14 @@ def seconds(text: str) -> float:
     return value
 
 
+def file_to_check(text: str) -> Path:
+    """Return a path that is written and then read again: the type of such outputs."""
+    path = Path(text)
+    if path.exists() and not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text}: is read again once written; give a plain file")
+    return path
+
+
 def sizes(text: str) -> list[int]:
     """Return the batch sizes of a list such as 1,16, without those that come again."""
     try:

@@ -37,12 +37,12 @@ def atomic(path: Path, lasting: bool = False) -> Iterator[Path]:
     not replaced, and of a link the target is written. Raises KitError for what the system refuses
     (no space, no permission), and if another process is writing the same file.
     """
-    target = Path(os.path.realpath(path))
-    regular = target.is_file() or not target.exists()
+    regular = path.is_file() or not path.exists()
+    target = Path(os.path.realpath(path)) if regular else path  # a pipe's realpath leads nowhere
     temporary = target.with_name(f".{target.name}.tmp") if regular else target
     handle, leave = None, not regular
     try:
-        if target.is_symlink():  # of links that go round in a circle
+        if regular and target.is_symlink():  # of links that go round in a circle
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if regular:
             target.parent.mkdir(parents=True, exist_ok=True)

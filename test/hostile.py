@@ -263,6 +263,8 @@ USAGE = {  # command lines that no stage takes: words of the last line
     "ssd_postprocess --score-only x --goal 23": "must be from 0 to 1",
     "ssd_postprocess --score-only x --goal nan": "must be from 0 to 1",
     "ssd_postprocess --score-only x --bin-input y": "not allowed with argument",
+    "ssd_pth2onnx --pth-path x --onnx-path /dev/null": "/dev/null: is read again once written",
+    "ssd_quantize --onnx-path x --calibration y --output {f}/fifo": "give a plain file",
     "ssd_detect --model x --source y --score 50": "must be from 0 to 1",
     "ssd_detect --model x --source": "expected one argument",
     "ssd_report": "the following arguments are required: RESULT",

@@ -117,6 +117,15 @@ def test_what_is_no_file_is_written_through(name, given, stage, tmp_path):
     )
 
 
+def test_detections_go_through_a_pipe(given, tmp_path):
+    command = [sys.executable, ROOT / "ssd_postprocess.py", "--score-only", given / "found.json"]
+    command += ["--annotation", given / "good.json", "--output", tmp_path / "r.json"]
+    command += ["--detections", "/dev/stderr"]
+    done = subprocess.run(command, capture_output=True, timeout=60, check=True)
+    assert json.loads(done.stderr)[0]["image_id"] == 9
+    assert json.loads((tmp_path / "r.json").read_text())["detections_sha256"] is None
+
+
 @pytest.mark.parametrize("name", ["é猫.json", "b\udcff.json", "a\nb.json"])
 def test_no_name_of_a_file_leads_to_a_traceback(name, given, tmp_path, run_stage):
     ascii_only = {"PYTHONIOENCODING": "ascii"}
