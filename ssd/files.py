@@ -21,6 +21,7 @@ MARKER = ".ssd-kit"  # lies in a folder that the kit made, and may therefore rem
 MARKER_TEXT = "The SSD-ResNet34 kit made this folder; a later run of it may remove it.\n"
 CHECKPOINT_KEY = "checkpoint_sha256"  # in an ONNX file's metadata, and in summaries and reports
 MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # how a time is written; these texts sort as their times do
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # on a disk without, as Lustre may be
 
 
 def natural_key(path: Path) -> list:
@@ -78,7 +79,9 @@ def _lock_file(path: Path) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
                 return handle
-        except OSError:
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return handle
             os.close(handle)
             raise
         os.close(handle)  # it was renamed meanwhile
@@ -111,8 +114,7 @@ def own_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
         (path / MARKER).write_text(MARKER_TEXT)
     except OSError as error:
-        reason = error.strerror
-        raise KitError(f"{path}: cannot be made: {reason}; give another --output") from None
+        raise KitError(f"{path}: cannot be made: {error.strerror}; give another --output") from None
 
 
 def clear_folder(path: Path) -> None:

@@ -1,5 +1,7 @@
 """Files and folders that several runs want: locks, and what a folder was made from."""
 
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -111,6 +113,15 @@ def test_the_next_writers_file_is_left_alone(tmp_path, monkeypatch):
         temporary.write_text("mine")
     assert path.read_text() == "mine"
     assert (tmp_path / ".a.tmp").read_text() == "the next one's"
+
+
+def test_a_disk_without_locks_is_written_without(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write_json(tmp_path / "a", 1)
+    assert (tmp_path / "a").read_text() == "1\n" and os.listdir(tmp_path) == ["a"]
 
 
 def test_scratch_of_a_killed_run_goes_with_the_next_and_no_other(hold, tmp_path):
