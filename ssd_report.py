@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ssd import coco, detections  # a copied script needs ssd/ beside it
-from ssd.cli import ArgumentParser, KitError, note, run_main, working
+from ssd.cli import ArgumentParser, KitError, fraction, note, run_main, sizes, working
 from ssd.files import locked, write_bytes, write_json
 from ssd.report import compare, history, ladder, table
 from ssd.report.collect import collect, compare_with_scored
@@ -190,11 +190,6 @@ def parse_facts(pairs: list[str]) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in pairs)
 
 
-def batch_sizes(text: str) -> list[int]:
-    """Return the sizes of a list such as 1,16. Raises ValueError for anything else."""
-    return [int(size) for size in text.split(",")]
-
-
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = ArgumentParser(description=__doc__)
     parser.add_argument("folder", metavar="RESULT", type=Path, help="a result folder")
@@ -208,7 +203,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--batch_sizes",
         metavar="N,N",
-        type=batch_sizes,
+        type=sizes,
         default=[],
         help="batch sizes in the table (default: all that are found)",
     )
@@ -221,7 +216,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--score",
-        type=float,
+        type=fraction,
         default=MIN_SCORE,
         help="least score of a detection that counts in confusion matrix and gallery "
         f"(default: {MIN_SCORE})",
@@ -250,8 +245,6 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--fact wants KEY=VALUE")
     if args.latency_limit is not None and not args.latency_limit > 0:
         parser.error("--latency_limit wants milliseconds above 0")
-    if not 0 <= args.score <= 1:
-        parser.error("--score wants 0 to 1")
     if args.ladder and (args.others or args.data or args.annotation):
         parser.error("--ladder takes the ladder's folder alone")
     if args.output and not args.others:

@@ -1,9 +1,11 @@
-"""Fixtures of the stages' tests: conversions with the stand-in, and a light model over inputs."""
+"""Fixtures of the stages' tests: conversions with the stand-in, and a result folder."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
-from models import save_product
+from models import FIVE, save_product
 
 
 @pytest.fixture
@@ -50,3 +52,9 @@ def infer(run_stage, light_onnx, inputs, tmp_path):
         return run_stage("ssd_infer.py", *given, *more, env=env)
 
     return run
+
+
+@pytest.fixture
+def result(tmp_path):
+    """A copy of the result folder of test/data/five: batch 1 scored, batch 4 timed alone."""
+    return Path(shutil.copytree(FIVE / "result", tmp_path / "re sult;'é"))

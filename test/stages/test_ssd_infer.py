@@ -274,32 +274,3 @@ def test_bad_input_is_reported_in_one_line(light_onnx, tmp_path, run_stage, refu
 def test_cards_of_ascend_are_not_for_another_engine(light_onnx, run_stage, refused):
     done = run_stage("ssd_infer.py", "--model", light_onnx, "--device", "0,1")
     refused(done, "--device 0,1: not for the engine onnxruntime; give cpu, cuda:0 or npu:0")
-
-
-def save_light_copy(model, path):
-    """Write a model that differs in a name only, so that its SHA-256 is another."""
-    import onnx
-
-    copy = onnx.load(model)
-    copy.graph.name = "another"
-    onnx.save(copy, path)
-    return path
-
-
-def test_detections_can_be_named_and_then_say_where_the_rest_goes(
-    light_onnx, tiny_coco, tmp_path, run_stage
-):
-    run_stage("ssd_preprocess.py", "--data", tiny_coco, "--bin-output", tmp_path / "in")
-    base = ["ssd_infer.py", "--model", light_onnx, "--input", tmp_path / "in", "--data", tiny_coco]
-    named = tmp_path / "new" / "found.json"
-    done = run_stage(*base, "--detections", named)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "new" / "found_summary.json").is_file()
-    other = save_light_copy(light_onnx, tmp_path / "other.onnx")
-    done = run_stage(*base[:1], "--model", other, *base[3:], "--detections", named)
-    assert done.returncode == 0, done.stderr  # of another model: replaced
-    done = run_stage(*base, "--output", tmp_path / "r", "--detections", tmp_path / "d.json")
-    assert done.returncode == 0, done.stderr
-    (beside,) = (tmp_path / "r").glob("*_detections.json")
-    assert json.loads(named.read_text())
-    assert (tmp_path / "d.json").read_bytes() == beside.read_bytes() == named.read_bytes()

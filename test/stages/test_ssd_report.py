@@ -15,12 +15,6 @@ from models import FIVE
 DATA = ["--data", FIVE / "coco", "--all-images"]  # image 50 has no annotation
 
 
-@pytest.fixture
-def result(tmp_path):
-    """A copy of the result folder of test/data/five: batch 1 scored, batch 4 timed alone."""
-    return Path(shutil.copytree(FIVE / "result", tmp_path / "re sult;'é"))
-
-
 def make(folder, *options):
     """Make the report in this process, which is quicker than to run the stage."""
     ssd_report.main([str(folder), *map(str, options)])
@@ -279,27 +273,6 @@ def test_a_folder_without_a_run_is_a_mistake(run_stage, tmp_path, refused):
     refused(run_stage("ssd_report.py", tmp_path), tmp_path, "run test/ssd_eval_acc_perf.sh")
 
 
-def test_the_best_batch_is_printed_without_loading_what_the_page_needs(result, monkeypatch, capsys):
-    for name in ("matplotlib", "jinja2", "cv2", "hotcoco", "ssd.report.page"):
-        monkeypatch.setitem(sys.modules, name, None)  # an import of it fails
-    ssd_report.main([str(result), "--print-best"])
-    assert capsys.readouterr().out == "4\n"
-
-
-def test_the_best_is_that_within_the_latency_limit(result, capsys):
-    for limit, batch in ((1000, 4), (999, 1), (1, 1)):  # the slowest batch of four took 1000 ms
-        make(result, "--print-best", f"--latency_limit={limit}")
-        assert capsys.readouterr().out == f"{batch}\n"
-    make(result, "--latency_limit=999")
-    printed = capsys.readouterr().out
-    assert "\nMax                     1 " in printed
-    assert "\nbest fps within 999 ms: batch 1, 4.000 images/s\n" in printed
-    make(result, "--latency_limit=1")
-    words = "no batch size answers within 1 ms; the quickest is batch 1 with 400.00 ms"
-    assert words in capsys.readouterr().out.replace("\n", " ")
-    assert words in (result / "report.html").read_text()
-
-
 def test_without_the_page_s_packages_the_table_is_still_made(result, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ssd.report.page", None)
     ssd_report.main([str(result)])
@@ -309,17 +282,3 @@ def test_without_the_page_s_packages_the_table_is_still_made(result, monkeypatch
     assert (result / "report.json").exists()
     assert not (result / "report.html").exists()
     assert "\nMax " in printed.out
-
-
-@pytest.mark.parametrize(
-    "options",
-    [
-        ["--fact", "x"],
-        ["--score", "2"],
-        ["--latency_limit=0"],
-        ["--output", "x"],
-        ["a", "b", "--output"],
-    ],
-)
-def test_wrong_usage_exits_2(run_stage, result, options):
-    assert run_stage("ssd_report.py", result, *options).returncode == 2
