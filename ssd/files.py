@@ -169,8 +169,8 @@ def write_json(path: Path, value: Any, indent: int | None = None) -> None:
 def read_json(path: Path) -> Any:
     """Read JSON. Raises KitError if the file is missing or broken."""
     try:
-        if stat.S_ISFIFO(path.stat().st_mode):  # it would be waited for
-            raise KitError(f"{path}: is a FIFO, no file; give a file")
+        if stat.S_IFMT(path.stat().st_mode) in (stat.S_IFIFO, stat.S_IFCHR):  # it may never end
+            raise KitError(f"{path}: is a FIFO or a device, no file; give a file")
         return json.loads(path.read_bytes())
     except OSError as error:
         raise KitError(f"{path}: cannot read: {error.strerror}; check the path") from None

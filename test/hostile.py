@@ -123,7 +123,6 @@ MODEL = ["--model", "{f}/good.onnx", "--labels", "{f}/colors.txt"]
 DETECT = ["ssd_detect", "--output", "{o}", *MODEL, "--source"]
 IMAGE = "{f}/data/val2017/000000000009.png"
 LONG = "x" * 300
-FOUND = ["{f}/good.json", "--score-only"]
 IMAGES = {  # a bad image, by its name: words about it
     "empty.png": "not a whole image",
     "text.png": "not a whole image",
@@ -207,7 +206,7 @@ LABELS = {
 RESULTS = {
     "no-folder": "no bsN_summary.json",
     "good.json": "no bsN_summary.json",
-    "fifo-summary": "bs1_summary.json: is a FIFO, no file",
+    "fifo-summary": "bs1_summary.json: is a FIFO or a device",
     "summary-list": "bs1_*.json are not of a run (AttributeError",
     "summary-text": "bs1_summary.json: not JSON",
     "summary-bare": "bs1_*.json are not of a run (KeyError",
@@ -244,6 +243,7 @@ COMMANDS = {  # command lines whose parts do not go together, or are not there
     RUN + "--precision bf16": "is OpenVINO's alone",
     RUN + "--output {f}/good.json --output_dirname x": "good.json: cannot write: File exists",
     RUN + "--engine ascend": "--engine ascend does not run such a file",
+    "prepare-json /dev/zero {o}/x": "/dev/zero: is a FIFO or a device",
     "ssd_ladder table {f}/good.json": "rungs.json: cannot read: Not a directory",
     "ssd_ladder table {o}": "rungs.json: cannot read: No such file",
     f"ssd_ladder layers {{o}} --annotation {DATA}": "ladder.json: cannot read: No such file",

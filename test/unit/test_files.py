@@ -147,5 +147,5 @@ def test_json_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
 
 def test_a_fifo_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.json")
-    with pytest.raises(KitError, match="a.json: is a FIFO, no file; give a file"):
+    with pytest.raises(KitError, match="a.json: is a FIFO or a device, no file; give a file"):
         files.read_json(tmp_path / "a.json")
