@@ -197,7 +197,11 @@ def main(argv: list[str] | None = None) -> None:
         else:
             judge = MatchJudge(seen, floats)
         quantizer.calibrate(seen, args.method)
-        nodes = choose(quantizer, Table(quantizer, judge, floats), args.skip, seen)
+        table = Table(quantizer, judge, floats)
+        nodes = choose(quantizer, table, args.skip, seen)
+        chosen = scratch / "chosen.onnx"
+        quantizer.make(nodes, chosen)
+        table.judge_in_openvino(chosen)
         write_model(quantizer, nodes, seen[0], args.output)
 
 

@@ -1,5 +1,6 @@
 """The search for what stays in float: candidates made, judged, and printed as a table."""
 
+import importlib.util
 import textwrap
 import time
 from collections.abc import Iterator
@@ -23,33 +24,59 @@ MIN_INT8 = 0.5  # share of the multiply-adds; with less there is little speed to
 SEARCHED = 4  # images that sensitive blocks are found with
 
 
+def has_openvino() -> bool:
+    return importlib.util.find_spec("openvino") is not None
+
+
 class Table:
-    """Makes INT8 models, prints a line of each, and keeps what the lines say."""
+    """Makes INT8 models, prints a line of each, and keeps what the lines say.
+
+    Models are judged in ONNX Runtime; their speed is that in OpenVINO, too, where it is installed.
+    """
 
     def __init__(self, quantizer: Quantizer, judge: MapJudge | MatchJudge, floats: Engine) -> None:
         self.quantizer, self.judge, self.floats = quantizer, judge, floats
         self.image = read_image(judge.paths[0], quantizer.dtype)[None]
         self.verdicts: list[Verdict] = []
+        self.has_openvino = has_openvino()
 
-    def print_line(self, int8: float, speed: float, verdict: Verdict, skip: list[str]) -> None:
-        figures = f"{100 * int8:5.0f} %{speed:8.2f}{verdict.first:9.4f}{verdict.second:9.4f}  "
+    def print_line(
+        self, int8: float, speeds: list[float], verdict: Verdict, skip: list[str]
+    ) -> None:
+        shown = f"{speeds[0]:8.2f}" + "".join(f"{speed:10.2f}" for speed in speeds[1:])
+        figures = f"{100 * int8:5.0f} %{shown}{verdict.first:9.4f}{verdict.second:9.4f}  "
         text = textwrap.wrap(", ".join(skip), WIDTH - len(figures), break_on_hyphens=False)
         print(figures + ("\n" + " " * len(figures)).join(text), flush=True)
 
     def begin(self) -> None:
-        print(f"{self.judge.title}; speed: times float32, one image at a time")
-        head = "".join(f"{name:>9}" for name in self.judge.heads)
+        print(f"{self.judge.title}; speed: times float32 in ONNX Runtime, batch 1")
+        head = f"{'OpenVINO':>10}" if self.has_openvino else ""
+        head += "".join(f"{name:>9}" for name in self.judge.heads)
         print(f"{'INT8':>7}{'speed':>8}{head}  left in float")
-        self.print_line(0, 1, self.judge.reference, ["everything"])
+        speeds = [1.0, *self.speeds(self.quantizer.single)[1:]]
+        self.print_line(0, speeds, self.judge.reference, ["everything"])
+
+    def speeds(self, path: Path) -> list[float]:
+        """Return how many times float32 in ONNX Runtime a model is, there and in OpenVINO."""
+        engines = [open_engine(path)]
+        if self.has_openvino:
+            engines.append(open_engine(path, engine="openvino"))
+        return time_ratios(self.floats, engines, self.image)
+
+    def judge_in_openvino(self, path: Path) -> None:
+        """Print how a model is judged in OpenVINO, whose arithmetic is another."""
+        if self.has_openvino:
+            found = self.judge.judge(open_engine(path, engine="openvino"))
+            names = zip(self.judge.heads, found, strict=False)  # the verdict has one more
+            print("in OpenVINO: " + ", ".join(f"{name} {value:.4f}" for name, value in names))
 
     def add(self, skip: list[str], names: list[str]) -> Verdict:
         """Judge the model whose nodes `skip` stay in float; `names` stand for them in the table."""
         target = self.quantizer.scratch / "candidate.onnx"
         self.quantizer.make(skip, target)
-        engine = open_engine(target)
-        verdict = self.judge.judge(engine)
-        speed = time_ratio(self.floats, engine, self.image)
-        self.print_line(self.quantizer.int8_share(skip), speed, verdict, names or ["nothing"])
+        verdict = self.judge.judge(open_engine(target))
+        speeds = self.speeds(target)
+        self.print_line(self.quantizer.int8_share(skip), speeds, verdict, names or ["nothing"])
         self.verdicts.append(verdict)
         return verdict
 
@@ -72,17 +99,17 @@ def float_steps(sensitivity: dict[str, float], work: dict[str, int]) -> Iterator
         yield list(chosen)
 
 
-def time_ratio(first: Engine, second: Engine, image: np.ndarray) -> float:
-    """Return how many times faster `second` is, by the medians of runs in turn."""
-    seconds: list[list[float]] = [[], []]
+def time_ratios(first: Engine, others: list[Engine], image: np.ndarray) -> list[float]:
+    """Return how many times faster each of `others` is, by the medians of runs in turn."""
+    seconds: list[list[float]] = [[] for _ in (first, *others)]
     for _ in range(TURNS):
-        for engine, kept in zip((first, second), seconds, strict=True):
+        for engine, kept in zip((first, *others), seconds, strict=True):
             engine.run(image)  # not counted: the other's threads still look for work
             for _ in range(RUNS):
                 start = time.perf_counter()
                 engine.run(image)
                 kept.append(time.perf_counter() - start)
-    return float(np.median(seconds[0]) / np.median(seconds[1]))
+    return [float(np.median(seconds[0]) / np.median(kept)) for kept in seconds[1:]]
 
 
 def named_nodes(text: str, names: list[str]) -> list[str]:
