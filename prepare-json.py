@@ -32,10 +32,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "segmentation emptied",
     )
     parser.add_argument(
-        "--limit", metavar="N", type=positive, help="only the first N images with an annotation"
+        "--limit", metavar="N", type=positive, help="only the first N images that are scored"
     )
     parser.add_argument(
-        "--all-images", action="store_true", help="with --limit: the first N with or without one"
+        "--all-images",
+        action="store_true",
+        help="with --limit: of COCO's 2017 images also those without annotation",
     )
     parser.add_argument(
         "--fill-area",
@@ -62,7 +64,7 @@ def main(argv: list[str] | None = None) -> None:
         raise KitError(f"{args.output}: is the input itself; give another name for the output")
     write_json(args.output, prepare(instances, args.keep_keys), 4 if args.pretty_print else None)
     images, boxes = len(instances["images"]), len(instances["annotations"])
-    empty = images - len(coco.select_images(instances, all_images=False))
+    empty = images - len(coco.annotated_ids(instances))
     print(f"{args.output}: {images} images ({empty} without a box), {boxes} boxes")
 
 

@@ -237,6 +237,7 @@ def make_result(
         "scorer": args.scorer,
         "seconds": first_seconds(args.output, made_from) or seconds,
         "per_class": scores.per_class,
+        "truth_digest": coco.truth_digest(data),
         "warnings": find_warnings(data.instances, coco.COCO_CATEGORIES),
         "made_from": made_from,
         "mlperf_log": lines,

@@ -96,7 +96,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--annotation", metavar="FILE", type=Path, help="COCO instances file of the data set"
     )
     parser.add_argument(
-        "--all-images", action="store_true", help="of --data, also those without annotation"
+        "--all-images",
+        action="store_true",
+        help="of COCO's 2017 images also those without annotation",
     )
     parser.add_argument(
         "--apply-exif", action="store_true", help="turn images as their EXIF data says"

@@ -1,5 +1,7 @@
-"""Boxes and areas that cannot be right in an instances file, and what in it may be wrong."""
+"""Fields, boxes and areas that cannot be right in an instances file, and what may be wrong."""
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,57 @@ FEW_PIXELS = 4  # sides up to which boxes within 0..1 may be pixels
 PERCENT_BOXES = 10  # boxes that must end at 100 pixels at most, to be percent
 PERCENT_SIDE = 200  # pixels that their images have at least
 PERCENT_END = 90  # where the last of them ends at least
+EXACT = 2**53  # whole numbers below are exact in float64, which many JSON readers turn them into
+
+
+def is_number(value: object) -> bool:
+    return type(value) in (int, float) and abs(value) < EXACT
+
+
+def is_whole(value: object) -> bool:
+    return type(value) is int and 0 <= value < EXACT
+
+
+def is_text(value: object, errors: str = "strict") -> bool:
+    """Return whether it is a text that UTF-8 has, without lone surrogates."""
+    try:
+        return isinstance(value, str) and value.encode(errors=errors) is not None
+    except UnicodeEncodeError:
+        return False
+
+
+def is_file_name(value: object) -> bool:
+    return is_text(value, "surrogateescape")  # Python's form of bytes that are no UTF-8
+
+
+def is_size(value: object) -> bool:
+    return is_number(value) and value > 0
+
+
+def is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
+
+
+Kind = Callable[[object], bool]
+FIELDS: dict[str, dict[str, Kind]] = {  # the fields of an instances file that the kit reads
+    "images": {"id": is_whole, "file_name": is_file_name, "height": is_size, "width": is_size},
+    "annotations": {"id": is_whole, "image_id": is_whole, "category_id": is_whole, "bbox": is_box},
+    "categories": {"id": is_whole, "name": is_text},
+}
+SCORED_FIELDS: dict[str, Kind] = {"area": is_number, "iscrowd": lambda value: value in (0, 1)}
+
+
+def check_fields(rows: list[Any], part: str, fields: dict[str, Kind], path: Path) -> None:
+    """Raise KitError unless each row of a part of an instances file has those fields."""
+    for row in rows:
+        missing = fields.keys() - row.keys() if isinstance(row, dict) else fields.keys()
+        if missing:
+            names = ", ".join(sorted(missing))
+            raise KitError(f"{path}: {part} without {names}; give a COCO instances file")
+        for key, is_right in fields.items():
+            if not is_right(row[key]):
+                value = json.dumps(row[key])[:40]
+                raise KitError(f"{path}: {part} with {key} {value}; fetch or make it again")
 
 
 def check_boxes(instances: dict[str, Any], path: Path) -> None:

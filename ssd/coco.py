@@ -1,15 +1,19 @@
 """COCO data sets: their layout, annotation files, and which images are scored."""
 
 import argparse
-import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
-from ssd.annotation_checks import check_areas, check_boxes
+from ssd.annotation_checks import (
+    FIELDS,
+    SCORED_FIELDS,
+    check_areas,
+    check_boxes,
+    check_fields,
+)
 from ssd.cli import KitError, first_few
-from ssd.files import read_json
+from ssd.files import digest, read_json
 
 import numpy as np
 
@@ -32,44 +36,6 @@ COCO_NAMES = (  # names of the category ids 1, 2, ...; a dash is an id that COCO
 COCO_CATEGORIES = [
     {"id": i, "name": name} for i, name in enumerate(COCO_NAMES.split(", "), start=1) if name != "-"
 ]
-EXACT = 2**53  # whole numbers below are exact in float64, which many JSON readers turn them into
-
-
-def is_number(value: object) -> bool:
-    return type(value) in (int, float) and abs(value) < EXACT
-
-
-def is_whole(value: object) -> bool:
-    return type(value) is int and 0 <= value < EXACT
-
-
-def is_text(value: object, errors: str = "strict") -> bool:
-    """Return whether it is a text that UTF-8 has, without lone surrogates."""
-    try:
-        return isinstance(value, str) and value.encode(errors=errors) is not None
-    except UnicodeEncodeError:
-        return False
-
-
-def is_file_name(value: object) -> bool:
-    return is_text(value, "surrogateescape")  # Python's form of bytes that are no UTF-8
-
-
-def is_size(value: object) -> bool:
-    return is_number(value) and value > 0
-
-
-def is_box(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(is_number, value))
-
-
-Kind = Callable[[object], bool]
-FIELDS: dict[str, dict[str, Kind]] = {  # the fields of an instances file that the kit reads
-    "images": {"id": is_whole, "file_name": is_file_name, "height": is_size, "width": is_size},
-    "annotations": {"id": is_whole, "image_id": is_whole, "category_id": is_whole, "bbox": is_box},
-    "categories": {"id": is_whole, "name": is_text},
-}
-SCORED_FIELDS: dict[str, Kind] = {"area": is_number, "iscrowd": lambda value: value in (0, 1)}
 
 
 def annotation_path(data: Path, annotation: Path | None = None) -> Path:
@@ -118,19 +84,6 @@ def read_instances(path: Path) -> dict[str, Any]:
     return instances
 
 
-def check_fields(rows: list[Any], part: str, fields: dict[str, Kind], path: Path) -> None:
-    """Raise KitError unless each row of a part of an instances file has those fields."""
-    for row in rows:
-        missing = fields.keys() - row.keys() if isinstance(row, dict) else fields.keys()
-        if missing:
-            names = ", ".join(sorted(missing))
-            raise KitError(f"{path}: {part} without {names}; give a COCO instances file")
-        for key, is_right in fields.items():
-            if not is_right(row[key]):
-                value = json.dumps(row[key])[:40]
-                raise KitError(f"{path}: {part} with {key} {value}; fetch or make it again")
-
-
 def check_scorable(instances: dict[str, Any], path: Path) -> None:
     """Raise KitError unless the annotations have what scoring reads, area and iscrowd, in order."""
     annotations = instances["annotations"]
@@ -156,12 +109,27 @@ def fill_area(instances: dict[str, Any]) -> dict[str, Any]:
 
 
 def select_images(instances: dict[str, Any], all_images: bool) -> list[dict[str, Any]]:
-    """Return the images that are scored, in file order: those with an annotation, or all.
+    """Return the images that are scored, in file order.
 
-    A crowd annotation counts as one. val2017: 4952 of 5000.
+    All of them, but of COCO's 2017 images, unless `all_images`, only those with an annotation, as
+    this network's published mAP has it: 4952 of val2017's 5000. A crowd annotation counts as one.
     """
-    annotated = {annotation["image_id"] for annotation in instances["annotations"]}
-    return [image for image in instances["images"] if all_images or image["id"] in annotated]
+    if all_images or not is_coco2017(instances):
+        return instances["images"]
+    ids = annotated_ids(instances)
+    return [image for image in instances["images"] if image["id"] in ids]
+
+
+def annotated_ids(instances: dict[str, Any]) -> set[int]:
+    return {annotation["image_id"] for annotation in instances["annotations"]}
+
+
+def is_coco2017(instances: dict[str, Any]) -> bool:
+    """Return whether these are COCO's 2017 images or some of them, by categories and file names."""
+    sides = (instances["categories"], COCO_CATEGORIES)
+    mine, theirs = ({(c["id"], c["name"]) for c in categories} for categories in sides)
+    names = ((image["file_name"].partition(".")[0], image["id"]) for image in instances["images"])
+    return mine == theirs and all(stem == f"{image_id:012}" for stem, image_id in names)
 
 
 def describe_selection(instances: dict[str, Any], selected: list[dict[str, Any]]) -> str:
@@ -176,8 +144,8 @@ def describe_selection(instances: dict[str, Any], selected: list[dict[str, Any]]
 def image_path(folder: Path, file_name: str) -> Path:
     """Return the path of an image.
 
-    Raises KitError if `file_name` leads out of `folder`, or holds control characters, which would
-    break the line that reports a bad image.
+    Raises KitError if it leads out of `folder`, or holds control characters, which would break a
+    line that reports it.
     """
     if any(ord(letter) < ord(" ") for letter in file_name):
         raise KitError(f"{file_name!r}: file_name with control characters; correct it")
@@ -210,6 +178,14 @@ class DataSet(NamedTuple):
     selected: list[dict[str, Any]]
 
 
+def truth_digest(data: DataSet) -> str:
+    """Return a digest of what a score depends on: images, boxes and categories, however written."""
+    keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
+    boxes = [[annotation[key] for key in keys] for annotation in data.instances["annotations"]]
+    names = [(category["id"], category["name"]) for category in data.instances["categories"]]
+    return digest([[image["id"] for image in data.selected], boxes, names])
+
+
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the options that `open_data` reads."""
     parser.add_argument(
@@ -234,7 +210,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--all-images",
         action="store_true",
-        help="also images without annotation, which is COCO's official protocol",
+        help="of COCO's 2017 images also those without annotation: its official protocol",
     )
 
 

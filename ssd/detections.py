@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ssd.annotation_checks import Kind, is_box, is_number, is_whole
 from ssd.boxes import (
     MAX_DETECTIONS,
     Candidates,
@@ -15,7 +16,6 @@ from ssd.boxes import (
     xywh_to_ltrb,
 )
 from ssd.cli import KitError, first_few
-from ssd.coco import Kind, is_box, is_number, is_whole
 from ssd.files import atomic, check_free, read_json
 from ssd.tensors import tensor_stem
 

@@ -86,9 +86,12 @@ def coco_tiny():
     return COCO_TINY
 
 
+UNLISTED = 3  # which of the five pictures tiny_coco does not list
+
+
 @pytest.fixture
 def tiny_coco(tmp_path):
-    """A data set of five small pictures: ids with gaps, one unannotated, one with a crowd."""
+    """A data set of four small pictures: ids with gaps, one with a crowd; another lies there."""
     root = tmp_path / "da ta;'é" / "coco"
     (root / "val2017").mkdir(parents=True)
     (root / "annotations").mkdir()
@@ -99,8 +102,8 @@ def tiny_coco(tmp_path):
         pixels = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         name = f"{image_id:012}.jpg"
         Image.fromarray(pixels).save(root / "val2017" / name)
-        images.append({"id": image_id, "file_name": name, "height": height, "width": width})
-        if number != 3:
+        if number != UNLISTED:
+            images.append({"id": image_id, "file_name": name, "height": height, "width": width})
             box = {"bbox": [1.0, 2.0, width / 2, height / 2], "area": width * height / 4.5}
             box |= {"iscrowd": int(number == 4), "category_id": [3, 7, 90][number % 3]}
             box |= {"segmentation": [[1, 2, 3, 4, 5, 6]], "image_id": image_id}
@@ -109,6 +112,18 @@ def tiny_coco(tmp_path):
     data = {"images": images, "annotations": annotations, "categories": categories}
     (root / "annotations" / "instances_val2017.json").write_text(json.dumps(data | {"info": {}}))
     return root
+
+
+@pytest.fixture
+def five_coco(tiny_coco):
+    """`tiny_coco` with the other picture listed too, which has no annotation."""
+    path = tiny_coco / "annotations" / "instances_val2017.json"
+    data = json.loads(path.read_text())
+    image_id = 9 + 130 * UNLISTED
+    image = {"id": image_id, "file_name": f"{image_id:012}.jpg", "height": 71, "width": 71}
+    data["images"].insert(UNLISTED, image)
+    path.write_text(json.dumps(data))
+    return tiny_coco
 
 
 @pytest.fixture(scope="session")

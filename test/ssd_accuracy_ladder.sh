@@ -21,7 +21,7 @@ same model and images is kept.
   --annotation=FILE       another COCO instances file
   --images=DIR            another image folder
   --limit=N               only the first N images that are scored
-  --all_images            also images without annotation (COCO's official protocol)
+  --all_images            of COCO's images also those without annotation (its official protocol)
   --models=.              folder of the models
   --pth_path=./models/iter_183250.pt
                           checkpoint; empty: leave PyTorch out

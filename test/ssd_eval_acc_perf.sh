@@ -14,7 +14,7 @@ Scores and times ssd_bsN models on a data set. A run that was interrupted goes o
   --data_path=DIR         holds val2017/ and annotations/, or a folder coco/ that does
   --annotation=FILE, --images=DIR   another COCO instances file, another image folder
   --limit=N               only the first N images that are scored
-  --all_images            score also images without annotation (COCO's official protocol)
+  --all_images            of COCO's images score also those without annotation (its official protocol)
   --batch_sizes=1,16      batch sizes
   --models=.              folder of the models, or one model file for all batch sizes
   --variant=NAME          run ssd_bsN_NAME.onnx (such as uint8) instead of ssd_bsN.onnx

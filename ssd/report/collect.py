@@ -165,7 +165,7 @@ def collect(
         "scored_batch": row["batch"] if row else None,
         "scored_detections": score.get("detections"),
         "detections_sha256": score.get("detections_sha256"),
-        "annotation_sha256": score.get("made_from", {}).get("annotation"),
+        "truth_digest": score.get("truth_digest"),
         "finished": finished(folder, parts),
         "stats": score.get("stats"),
         "per_class": score.get("per_class"),

@@ -19,7 +19,7 @@ SAME_AP = 0.0005  # a difference this small is within the rounding of engines an
 WARNINGS = {  # why the mAP of two runs may not compare, in English and Chinese
     "data": ("data sets differ", "数据集不同"),
     "scored": ("scored images differ", "计分图片不同"),
-    "annotation": ("annotation files differ (SHA-256)", "标注文件不同（SHA-256）"),
+    "truth": ("images or boxes of the annotations differ (digest)", "标注的图片或框不同（摘要）"),
     "classes": ("classes differ (count: not in the other)", "类别不同（数量：对方没有的类别）"),
 }
 TEXT = "{:>5} {:>11} {:>11} {:>7}   {:>8} {:>8} {:>8}"  # 66 columns; a terminal has 80
@@ -91,8 +91,9 @@ def difference(a: float | None, b: float | None) -> dict[str, Any]:
 def find_warnings(a: dict[str, Any], b: dict[str, Any]) -> list[dict[str, Any]]:
     """Return why the mAP of two reports may not compare: other data, images or classes."""
     pairs = [(key, a["facts"].get(key), b["facts"].get(key)) for key in ("data", "scored")]
-    digests = [report["annotation_sha256"] for report in (a, b)]
-    pairs.append(("annotation", *(digest and digest[:12] for digest in digests)))
+    digests = [report["truth_digest"] for report in (a, b)]
+    if not any(x and y and x != y for _, x, y in pairs):  # they would differ too
+        pairs.append(("truth", *(digest and digest[:12] for digest in digests)))
     classes = [{(row["id"], row["name"]) for row in report["per_class"] or []} for report in (a, b)]
     if all(classes) and classes[0] != classes[1]:
         others = [sorted(name for _, name in classes[i] - classes[1 - i]) for i in (0, 1)]

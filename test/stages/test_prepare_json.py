@@ -5,6 +5,7 @@ import json
 from ssd import coco
 
 import pytest
+from models import as_coco2017
 
 
 @pytest.mark.parametrize(
@@ -36,8 +37,8 @@ def test_what_is_no_instances_file_is_refused(text, told, tmp_path, run_stage):
     assert not (tmp_path / "out.json").exists()
 
 
-def test_prepare_json_keeps_what_is_asked_for(tiny_coco, tmp_path, run_stage):
-    source, out = tiny_coco / coco.INSTANCES, tmp_path / "out.json"
+def test_prepare_json_keeps_what_is_asked_for(five_coco, tmp_path, run_stage):
+    source, out = five_coco / coco.INSTANCES, tmp_path / "out.json"
     done = run_stage("prepare-json.py", source, out)
     assert done.stdout == f"{out}: 5 images (1 without a box), 4 boxes\n"
     bare = json.loads(out.read_text())
@@ -105,15 +106,18 @@ def test_an_argument_too_few_is_wrong_usage(run_stage):
     assert done.returncode == 2 and "Traceback" not in done.stderr
 
 
-def test_the_first_images_are_a_data_set_of_their_own(tiny_coco, tmp_path, run_stage):
-    source, out = tiny_coco / coco.INSTANCES, tmp_path / "out.json"
+@pytest.mark.parametrize("cocos", [True, False])
+def test_the_first_images_are_a_data_set_of_their_own(cocos, five_coco, tmp_path, run_stage):
+    source, out = five_coco / coco.INSTANCES, tmp_path / "out.json"
+    if cocos:
+        as_coco2017(five_coco)
     whole = json.loads(source.read_text())
     ids = [image["id"] for image in whole["images"]]  # the fourth has no annotation
     for options, kept in [
         (["--limit", "1"], ids[:1]),
-        (["--limit", "4"], [*ids[:3], ids[4]]),
+        (["--limit", "4"], [*ids[:3], ids[4]] if cocos else ids[:4]),
         (["--limit", "4", "--all-images"], ids[:4]),
-        (["--limit", "99"], [*ids[:3], ids[4]]),
+        (["--limit", "99"], [*ids[:3], ids[4]] if cocos else ids),
         (["--limit", "99", "--all-images"], ids),
     ]:
         assert run_stage("prepare-json.py", "--keep-keys", *options, source, out).returncode == 0

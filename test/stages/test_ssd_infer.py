@@ -121,11 +121,11 @@ def test_in_process_gives_the_detections_of_files_byte_for_byte(
     assert path.read_bytes() == found
 
 
-def test_in_process_without_its_needs_is_refused(infer, refused, run_stage, light_onnx, tiny_coco):
+def test_in_process_without_its_needs_is_refused(infer, refused, run_stage, light_onnx, five_coco):
     refused(
         infer("--in_process"), "--in_process: needs the data set of the inputs; give --data DIR"
     )
-    more = ["--in_process", "--data", tiny_coco, "--all-images"]
+    more = ["--in_process", "--data", five_coco]
     refused(infer(*more), "no input for 1 of 5 images (tensor([399])); make them with")
     done = run_stage("ssd_infer.py", "--model", light_onnx, "--in_process")
     assert done.returncode == 2 and "--in_process needs --output" in done.stderr

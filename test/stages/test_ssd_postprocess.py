@@ -11,6 +11,7 @@ from ssd.cli import KitError
 
 import numpy as np
 import pytest
+from models import as_coco2017
 
 LABELS = 5  # of the tiny data set, with background
 
@@ -70,7 +71,7 @@ def test_outputs_of_every_form_score_1(how, outputs, postprocess, tmp_path):
     done = postprocess("--bin-input", tmp_path / "o", "--threshold", "0.5", "--per-class")
     lines = done.stdout.splitlines()
     assert done.returncode == 0, done.stderr
-    assert lines[-2] == "Scored: 4 of 5 images (1 without annotation left out); 4 detections"
+    assert lines[-2] == "Scored: all 4 images; 4 detections"
     assert lines[-1] == "Current AP: 1.00000 AP goal: 0.50000"
     assert " class 3              1.00000" in lines
     assert sum(line.startswith(" Average ") for line in lines) == 12
@@ -82,10 +83,15 @@ def test_outputs_of_every_form_score_1(how, outputs, postprocess, tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())["stats"]["AP"] == pytest.approx(1)
 
 
-def test_all_images_are_scored_when_asked_for(outputs, postprocess, tmp_path):
-    write_outputs(tmp_path / "o", outputs)
-    done = postprocess("--bin-input", tmp_path / "o", "--all-images")
-    assert "Scored: all 5 images" in done.stdout
+def test_own_data_are_scored_whole_and_of_cocos_what_is_annotated(five_coco, postprocess, tmp_path):
+    write_outputs(tmp_path / "o", perfect_outputs(five_coco))
+    found = ["--bin-input", tmp_path / "o", "--detections", tmp_path / "d.json"]
+    assert "Scored: all 5 images" in postprocess(*found).stdout
+    as_coco2017(five_coco)
+    found = ["--score-only", tmp_path / "d.json"]
+    part = "Scored: 4 of 5 images (1 without annotation left out)"
+    assert part in postprocess(*found).stdout
+    assert "Scored: all 5 images" in postprocess(*found, "--all-images").stdout
 
 
 def test_outputs_of_several_cards_are_found(outputs, postprocess, tmp_path):

@@ -9,7 +9,7 @@ from ssd.tensors import INPUT_RECORD, preprocessing
 
 import numpy as np
 import pytest
-from models import as_torchvision
+from models import as_coco2017, as_torchvision
 from PIL import Image
 
 
@@ -42,8 +42,9 @@ def test_uint8_files_hold_the_resized_image(tiny_coco, tmp_path, run_stage):
     assert data == picture.resize((300, 300), Image.Resampling.BILINEAR).tobytes()
 
 
-def test_unannotated_images_are_left_out_unless_asked_for(tiny_coco, tmp_path, run_stage):
-    command = ["ssd_preprocess.py", "--data", tiny_coco, "--bin-output", tmp_path / "b"]
+def test_cocos_images_without_annotation_are_left_out(five_coco, tmp_path, run_stage):
+    data = as_coco2017(five_coco)
+    command = ["ssd_preprocess.py", "--data", data, "--bin-output", tmp_path / "b"]
     done = run_stage(*command)
     assert done.stdout.strip().endswith(
         "4 images written, 0 kept, 0 bad, 1 left out as unannotated"
@@ -117,8 +118,9 @@ def test_ids_that_are_dealt_out_anew_get_inputs_of_their_own(tiny_coco, tmp_path
     assert (tmp_path / "b" / "tensor([529]).bin").read_bytes() == first
 
 
-def test_inputs_of_images_that_are_no_longer_asked_for_go(tiny_coco, tmp_path, run_stage):
-    command = ["ssd_preprocess.py", "--data", tiny_coco, "--bin-output", tmp_path / "b"]
+def test_inputs_of_images_that_are_no_longer_asked_for_go(five_coco, tmp_path, run_stage):
+    data = as_coco2017(five_coco)
+    command = ["ssd_preprocess.py", "--data", data, "--bin-output", tmp_path / "b"]
     run_stage(*command, "--all-images")
     (tmp_path / "b" / "tensor notes.txt").write_text("no input, so not the stage's")
     done = run_stage(*command)
@@ -137,16 +139,14 @@ def test_files_that_may_be_the_user_s_are_never_removed(tiny_coco, tmp_path, run
     assert mine.read_text() == "mine"
 
 
-def test_every_bad_image_is_listed_and_the_others_are_made(tiny_coco, tmp_path, run_stage):
-    pictures = tiny_coco / "val2017"
+def test_every_bad_image_is_listed_and_the_others_are_made(five_coco, tmp_path, run_stage):
+    pictures = five_coco / "val2017"
     (pictures / "000000000009.jpg").unlink()
     (pictures / "000000000139.jpg").write_bytes(b"")
     whole = (pictures / "000000000269.jpg").read_bytes()
     (pictures / "000000000269.jpg").write_bytes(whole[: len(whole) // 2])
     (pictures / "000000000399.jpg").write_text("no picture")
-    done = run_stage(
-        "ssd_preprocess.py", "--data", tiny_coco, "--bin-output", tmp_path / "b", "--all-images"
-    )
+    done = run_stage("ssd_preprocess.py", "--data", five_coco, "--bin-output", tmp_path / "b")
     lines = done.stderr.strip().splitlines()
     assert done.returncode == 1
     assert len(lines) == 4

@@ -237,9 +237,11 @@ def test_a_data_set_or_detections_that_were_not_scored_are_reported(result, tmp_
         ]
 
     assert differences(*DATA) == []
-    selection = "4 of 5 images (1 without annotation left out)"
-    assert differences("--data", FIVE / "coco") == [[f"images: all 5 images; {selection}"]]
     instances = json.loads((FIVE / "coco/annotations/instances_val2017.json").read_text())
+    (tmp_path / "i.json").write_text(json.dumps(instances | {"images": instances["images"][:4]}))
+    assert "Every image of the annotation file is scored." in (result / "report.html").read_text()
+    fewer = differences("--annotation", tmp_path / "i.json")
+    assert fewer == [["images: all 5 images; all 4 images"]]
     instances["categories"][0]["name"] = "cow"
     (tmp_path / "i.json").write_text(json.dumps(instances))
     other = ["--annotation", tmp_path / "i.json", "--images", FIVE / "coco/val2017", "--all-images"]

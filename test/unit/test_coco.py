@@ -112,18 +112,49 @@ def test_what_no_parser_takes_is_not_json(text, tmp_path):
         coco.read_instances(tmp_path / "a.json")
 
 
-def test_a_file_without_annotations_needs_all_images(tmp_path, run_stage, refused):
+def cocos(**changes):
+    """The same as images of COCO 2017."""
+    made = instances(**changes) | {"categories": coco.COCO_CATEGORIES}
+    made["images"] = [image | {"file_name": f"{image['id']:012}.jpg"} for image in made["images"]]
+    return made
+
+
+def test_cocos_images_without_any_annotation_need_all_images(tmp_path, run_stage, refused):
     path = tmp_path / "a.json"
-    path.write_text(json.dumps(instances() | {"annotations": []}))
+    path.write_text(json.dumps(cocos() | {"annotations": []}))
     command = ["ssd_postprocess.py", "--annotation", path, "--bin-input", tmp_path]
     refused(run_stage(*command), path, "no image has an annotation; give --all-images")
 
 
 def test_a_crowd_counts_as_an_annotation():
-    data = instances(annotations_iscrowd=1)
-    data["images"].append(data["images"][0] | {"id": 10})
+    data = cocos(annotations_iscrowd=1)
+    data["images"].append(data["images"][0] | {"id": 10, "file_name": "000000000010.jpg"})
     assert [image["id"] for image in coco.select_images(data, False)] == [9]
     assert [image["id"] for image in coco.select_images(data, True)] == [9, 10]
+
+
+def test_the_truth_has_another_digest_if_a_box_moves_and_not_if_more_is_written():
+    def of(data):
+        return coco.truth_digest(coco.DataSet(None, None, data, data["images"]))
+
+    plain = of(instances())
+    assert plain == of(instances() | {"info": {"year": 2017}})
+    assert plain == of(instances(annotations_segmentation=[[1, 2]], images_license=3))
+    for other in ({"annotations_bbox": [1, 2, 3, 5]}, {"annotations_iscrowd": 1}):
+        assert of(instances(**other)) != plain
+    assert of(instances(categories_name="cow")) != plain
+
+
+def test_own_data_sets_are_scored_whole():
+    data = cocos()
+    data["images"].append(data["images"][0] | {"id": 10, "file_name": "000000000010.jpg"})
+    whole = data["images"]
+    assert coco.is_coco2017(data) and len(coco.select_images(data, False)) == 1
+    names = data["categories"][1:]  # without person
+    photos = [image | {"file_name": f"IMG_{image['id']}.jpg"} for image in whole]
+    for own in (data | {"categories": names}, data | {"images": photos}):
+        assert not coco.is_coco2017(own)
+        assert coco.select_images(own, False) == own["images"]
 
 
 def test_prepared_annotations_are_taken_before_cocos_own(tiny_coco):

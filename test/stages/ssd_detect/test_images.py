@@ -28,9 +28,9 @@ TURNS = {  # EXIF orientation: how the stored image lies, seen from the upright 
 
 @pytest.mark.parametrize("kind", ["any batch", "batch of 3", "uint8"])
 def test_detections_are_those_of_the_pipeline(
-    kind, detect, tiny_coco, light_onnx, tmp_path, run_stage
+    kind, detect, five_coco, light_onnx, tmp_path, run_stage
 ):
-    data = ["--data", tiny_coco, "--all-images"]
+    data = ["--data", five_coco]
     run_stage("ssd_preprocess.py", *data, "--bin-output", tmp_path / "bin")
     command = ["ssd_infer.py", "--model", light_onnx, "--input", tmp_path / "bin"]
     run_stage(*command, "--output", tmp_path / "r", "--output_dirname", "bs")
@@ -45,13 +45,13 @@ def test_detections_are_those_of_the_pipeline(
         model = fixed(light_onnx, tmp_path / "fixed.onnx", 3)
     if kind == "uint8":
         model = with_bytes(light_onnx, tmp_path / "uint8.onnx")
-    annotation = tiny_coco / INSTANCES
+    annotation = five_coco / INSTANCES
     options = ["--labels", annotation, "--score", "0"]
-    status, out, _, found = detect(tiny_coco / "val2017", *options, model=model)
+    status, out, _, found = detect(five_coco / "val2017", *options, model=model)
     assert status == 0
     assert out[-1].endswith(f"5 images, 0 bad, {len(expected)} detections")
     images = {image["id"]: image for image in found["images"]}
-    assert [image["file_name"] for image in images.values()] == names(tiny_coco / "val2017")
+    assert [image["file_name"] for image in images.values()] == names(five_coco / "val2017")
     tolerance = 2e-4 if kind == "uint8" else 0  # it normalizes by itself
     for mine, theirs in zip(found["annotations"], expected, strict=True):
         assert int(images[mine["image_id"]]["file_name"][:12]) == theirs["image_id"]

@@ -45,8 +45,8 @@ def engine(monkeypatch):
 
 
 @pytest.fixture
-def data(tiny_coco):
-    args = argparse.Namespace(data=tiny_coco, annotation=None, images=None, all_images=True)
+def data(five_coco):
+    args = argparse.Namespace(data=five_coco, annotation=None, images=None, all_images=False)
     return coco.open_data(args)
 
 

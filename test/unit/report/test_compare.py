@@ -124,7 +124,7 @@ def test_aps_within_the_noise_are_the_same():
 def report(data=None, scored="all 5 images", classes=("cat", "dog"), digest=None):
     rows = [{"id": len(name), "name": name, "ap": 0.5} for name in classes]
     facts = {"data": data, "scored": scored}
-    return {"facts": facts, "per_class": rows, "annotation_sha256": digest}
+    return {"facts": facts, "per_class": rows, "truth_digest": digest}
 
 
 def test_other_data_images_or_classes_are_warned_of():
@@ -133,7 +133,7 @@ def test_other_data_images_or_classes_are_warned_of():
     digests = [report(digest=letter * 64) for letter in "ab"]
     assert find_warnings(digests[0], digests[0]) == find_warnings(digests[0], report()) == []
     pair = {"a": 12 * "a", "b": 12 * "b"}
-    assert find_warnings(*digests) == [{"what": "annotation"} | pair]
+    assert find_warnings(*digests) == [{"what": "truth"} | pair]
     other = report(scored="4 of 5 images", classes=("cat", "cow", "owl"))
     assert find_warnings(report(), other) == [
         {"what": "scored", "a": "all 5 images", "b": "4 of 5 images"},

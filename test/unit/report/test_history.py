@@ -22,7 +22,7 @@ def report(finished, ap=None, fps=10.0, end=None, scored="all 5 images", **facts
         "best": 1,
         "stats": None if ap is None else {"AP": ap, "AP50": 2 * ap},
         "per_class": None if ap is None else [{"id": 1, "name": "cat", "ap": ap}],
-        "annotation_sha256": None,
+        "truth_digest": None,
     }
 
 
@@ -65,7 +65,7 @@ def test_runs_that_may_not_compare_are_named_and_not_judged(tmp_path):
         tmp_path,
         report("2024-01-01T00:00:00Z", 0.2, fps=10.0),
         report("2024-01-02T00:00:00Z", 0.3, fps=20.0, scored="4 of 5 images"),
-        report("2024-01-03T00:00:00Z", 0.4, fps=20.0) | {"annotation_sha256": "1" * 64},
+        report("2024-01-03T00:00:00Z", 0.4, fps=20.0) | {"truth_digest": "1" * 64},
     )
     assert [(row["before"], row["run"], row["what"]) for row in made["warnings"]] == [
         ("a", "b", "scored"),

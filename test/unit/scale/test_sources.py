@@ -9,6 +9,7 @@ from ssd.images import read_rgb
 
 import numpy as np
 import pytest
+from models import as_coco2017
 from PIL import Image
 
 pa = pytest.importorskip("pyarrow")
@@ -105,7 +106,7 @@ def test_a_data_set_gives_ids_and_sizes_that_images_must_have(tiny_coco):
         2, "width", pa.array([61, *table["width"].to_pylist()[1:]], pa.int32())
     )
     errors = read_images(wrong, apply_exif=False)["error"].to_pylist()
-    assert "its annotation says 61x40" in errors[0] and errors[1:] == [None] * 4
+    assert "its annotation says 61x40" in errors[0] and errors[1:] == [None] * 3
     apart = sources.data_table(data, "s3://bucket/val2017/")
     assert apart["path"][0].as_py() == "s3://bucket/val2017/000000000009.jpg"
 
@@ -115,17 +116,19 @@ def test_a_name_that_is_no_text_is_refused(tmp_path):
         sources.source_table([str(tmp_path / "a.png"), "/\udcff.png"])
 
 
-def test_a_data_set_may_be_named_as_images_or_as_data(tiny_coco):
+def test_a_data_set_may_be_named_as_images_or_as_data(five_coco):
     def found(*options):
         given = ["--model", "m.onnx", "--output", "out", *map(str, options)]
         table, data = ssd_scale.find_images(ssd_scale.parse_args(given))
         return table["image_id"].to_pylist(), table["path"][0].as_py(), data is not None
 
-    ids, first = [9, 139, 269, 399, 529], f"{tiny_coco}/val2017/000000000009.jpg"
-    assert found("--images", tiny_coco) == (ids, first, True)
-    assert found("--images", tiny_coco.parent) == (ids, first, True)
-    assert found("--data", tiny_coco) == ([9, 139, 269, 529], first, True)
-    assert found("--data", tiny_coco, "--all-images") == (ids, first, True)
-    apart = found("--data", tiny_coco, "--images", "s3://bucket/here")
-    assert apart == ([9, 139, 269, 529], "s3://bucket/here/000000000009.jpg", True)
-    assert found("--images", f"{tiny_coco}/val2017") == ([None] * 5, first, False)
+    ids, first = [9, 139, 269, 399, 529], f"{five_coco}/val2017/000000000009.jpg"
+    assert found("--images", five_coco) == (ids, first, True)
+    assert found("--images", five_coco.parent) == (ids, first, True)
+    assert found("--data", five_coco) == (ids, first, True)
+    apart = found("--data", five_coco, "--images", "s3://bucket/here")
+    assert apart == (ids, "s3://bucket/here/000000000009.jpg", True)
+    assert found("--images", f"{five_coco}/val2017") == ([None] * 5, first, False)
+    as_coco2017(five_coco)
+    assert found("--data", five_coco) == ([9, 139, 269, 529], first, True)
+    assert found("--data", five_coco, "--all-images") == (ids, first, True)
