@@ -26,6 +26,7 @@ from PIL import Image
 ROOT = Path(__file__).resolve().parents[1]
 STANDIN = ROOT / "test" / "ascend_standin"
 RUNTIME = STANDIN / "runtime"  # for PYTHONPATH: aclruntime without ais_bench
+NO_PLOTS = ROOT / "test" / "no_plots"  # for PYTHONPATH: reports without page and plots
 FAKE = ROOT / "test" / "fake_python"  # a python3 that logs its calls
 FIVE = ROOT / "test" / "data" / "five"  # a finished run over five images
 COCO_TINY = ROOT.parent / "shared" / "coco_tiny"

@@ -13,7 +13,7 @@ import sys
 import numpy as np
 import pytest
 import stage_process
-from models import ROOT, RUNTIME, STANDIN, save_colors, write_color_data
+from models import NO_PLOTS, ROOT, RUNTIME, STANDIN, save_colors, write_color_data
 
 TWO_CARDS = {"STANDIN_CARDS": "310P3:OK,310P3:OK"}
 OLD_TOOL = [f"--ais_infer={STANDIN / 'ais_infer.py'}"]
@@ -70,8 +70,10 @@ class Machine:
             stage("ssd_onnx2om.py", *paths, *words, **self.env)
         return self.folder / name
 
-    def evaluate(self, name, models, sizes, *options, **env):
+    def evaluate(self, name, models, sizes, *options, page=False, **env):
         """Evaluate; return report.json, the lines on stdout and the folder of the results."""
+        paths = [env.get("PYTHONPATH", STANDIN), *([] if page else [NO_PLOTS])]
+        env["PYTHONPATH"] = os.pathsep.join(map(str, paths))
         name = re.sub("[^a-z0-9]+", "_", str(name))  # the tool of 2024 takes few letters
         out = self.folder / f"result_{name}"
         given = [f"--data_path={self.data}", f"--models={models}", f"--output={out}", *options]
@@ -207,8 +209,9 @@ def test_the_network_scores_on_the_card_as_in_float32(mode, network):
 def test_the_sample_is_found_on_the_card(sample, tmp_path):
     machine = Machine(tmp_path, sample)
     models = machine.export("models", sample / "models" / "sample.pt", "4")
-    report, *_ = machine.evaluate("sample", models, "4", "--limit=7")
+    report, _, out = machine.evaluate("sample", models, "4", "--limit=7", page=True)
     assert report["rows"][0]["map"] > 0.99
+    assert "Ascend310P3" in (out / "report.html").read_text()
 
 
 @pytest.fixture
