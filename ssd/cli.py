@@ -19,6 +19,7 @@ PULSE = 30  # seconds between lines of progress where there is no terminal
 
 
 _stopped_by: list[int] = []  # the signal that ends this process, once it has come
+_held: list[None] = []  # an entry for each step that is not to be disturbed
 
 
 class KitError(Exception):
@@ -89,8 +90,22 @@ def printable(text: str) -> str:
 
 def _stop(signum: int, _frame: object) -> None:
     _stopped_by.append(signum)
-    signal.signal(signum, signal.SIG_IGN)  # once is enough: cleaning up is not to be interrupted
-    raise Stopped(signum)
+    for each in ENDING:  # once is enough: cleaning up is not to be interrupted
+        signal.signal(each, signal.SIG_IGN)
+    if not _held:
+        raise Stopped(signum)
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Let a signal that would end the stage wait until a step that must not be half done is."""
+    _held.append(None)
+    try:
+        yield
+    finally:
+        _held.pop()
+    if _stopped_by and not _held:
+        raise Stopped(_stopped_by[0])
 
 
 class Stop(threading.Event):

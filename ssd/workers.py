@@ -166,9 +166,10 @@ class Pool:
                 fine, value = pipe.recv()
             except (EOFError, OSError):
                 raise _killed() from None
+            number = self.jobs[self.pipes.index(pipe)].popleft()
             if not fine:
                 raise value
-            self.done[self.jobs[self.pipes.index(pipe)].popleft()] = value
+            self.done[number] = value
 
     def ready(self) -> Iterator[Any]:
         """Yield the results that are there, in order, each once."""
@@ -177,10 +178,13 @@ class Pool:
             self.given += 1
 
     def rest(self) -> Iterator[Any]:
-        """Yield the results that were not yielded yet, in order, waiting for them."""
-        while self.given < self.count:
-            if self.given not in self.done:
-                self._receive()
+        """Yield the results that were not yielded yet, in order, waiting for them.
+
+        If a job failed, only those before it.
+        """
+        yield from self.ready()
+        while any(self.jobs):
+            self._receive()
             yield from self.ready()
 
     def map(self, jobs: Iterable[tuple]) -> Iterator[Any]:

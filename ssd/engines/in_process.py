@@ -13,7 +13,7 @@ from typing import Any
 
 from ssd import coco
 from ssd.boxes import Candidates, candidates
-from ssd.cli import KitError, first_few
+from ssd.cli import KitError, first_few, undisturbed
 from ssd.detections import Detections, concatenate, decode_candidates, join_images
 from ssd.engines.base import Engine
 from ssd.engines.inference import READERS, Times, run_files
@@ -196,9 +196,11 @@ def run_to_detections(
             def put(group: list[Source], outputs: list[np.ndarray]) -> None:
                 images = [image for image, _ in group]
                 pairs = zip(*outputs, strict=True)
-                reducing.append((images, [threads.submit(timed, candidates, *p) for p in pairs]))
-                if len(reducing) > AHEAD:
-                    hand_on()
+                with undisturbed():  # else an answer could be taken for that to another batch
+                    futures = [threads.submit(timed, candidates, *pair) for pair in pairs]
+                    reducing.append((images, futures))
+                    if len(reducing) > AHEAD:
+                        hand_on()
 
             try:
                 times = run_files(engine, todo, size, loop, put, timed_fill, fillers)

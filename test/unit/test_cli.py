@@ -39,6 +39,27 @@ run_main(main)
 """
 
 
+DISTURBED = """
+import os, signal
+from ssd.cli import run_main, undisturbed
+def main():
+    with undisturbed():
+        with undisturbed():
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGINT)  # a second one changes nothing
+        print("done")
+    print("not to be printed")
+run_main(main)
+"""
+
+
+def test_a_signal_waits_for_a_step_that_must_not_be_half_done():
+    command = [sys.executable, "-c", DISTURBED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (143, "done\n")
+    assert done.stderr == "-c: stopped by SIGTERM; what was done is kept\n"
+
+
 def test_a_signal_that_a_library_turns_into_an_error_is_still_that_signal():
     command = [sys.executable, "-c", TURNS_A_SIGNAL_INTO_AN_ERROR]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

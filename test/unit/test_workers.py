@@ -93,6 +93,18 @@ def test_an_exception_in_a_worker_comes_back_as_itself(workers):
         list(pool.map((1, n) for n in (3, 2, 1, 0)))
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_a_job_that_failed_nothing_is_waited_for_and_no_answer_changes_places(workers):
+    results = []
+    with Pool(picky, workers) as pool:
+        with pytest.raises(KitError):
+            for n in range(1000):
+                pool.submit(n)
+        results += pool.rest()
+        assert list(pool.rest()) == []
+    assert results == list(range(len(results))) and len(results) <= 5
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("count", [6, 1000])
 def test_a_worker_that_is_killed_in_the_middle_of_a_job_is_noticed(count, method):

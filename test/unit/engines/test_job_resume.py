@@ -1,9 +1,12 @@
 """Jobs that were interrupted go on image by image; outputs that are not whole are made again."""
 
 import json
+import os
 import shutil
+import signal
 
-from ssd.cli import KitError
+from ssd import cli
+from ssd.cli import KitError, Stopped
 from ssd.engines import in_process as in_process_module
 from ssd.engines.choice import Choice
 from ssd.engines.job import run
@@ -43,6 +46,41 @@ def test_a_run_goes_on_with_the_images_that_are_missing(fails_at, route, job, en
     assert not list(job().target.glob("part-*"))
     run(job(**route), force=False)
     assert engine.calls == 0
+
+
+@pytest.fixture
+def heeded(monkeypatch):
+    """Have this process heed SIGTERM as a stage does; end it if it hangs."""
+    before = {signum: signal.signal(signum, cli._stop) for signum in cli.ENDING}
+    monkeypatch.setattr(cli, "_stopped_by", [])
+    signal.alarm(120)
+    yield
+    signal.alarm(0)
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
+@pytest.mark.parametrize("at", [1, 2, 4, 5])  # of five images
+def test_a_signal_while_decoding_hangs_nothing_and_loses_nothing(
+    at, job, engine, heeded, monkeypatch
+):
+    whole = job(**IN_PROCESS, target=job().target.with_name("whole"))
+    run(whole, force=False)
+    decode, calls = in_process_module.decode_candidates, iter(range(1, 9))
+
+    def disturbed(*args):
+        if next(calls) == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return decode(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(in_process_module, "decode_candidates", disturbed)
+        run(job(**IN_PROCESS), force=False)
+    cli._stopped_by.clear()  # the next run is another process
+    summary = run(job(**IN_PROCESS), force=False)
+    assert summary["images"] < 5  # the batch that was in work is done
+    pair = [made.beside("_detections.json").read_bytes() for made in (whole, job())]
+    assert pair[0] == pair[1]
 
 
 def test_notes_are_written_now_and_then(job, engine, monkeypatch):
