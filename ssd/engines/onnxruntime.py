@@ -1,11 +1,12 @@
 """ONNX Runtime, the embedded engine: runs .onnx files on the CPU, a CUDA GPU or a card."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ssd.cli import KitError
+from ssd.cli import KitError, Stopped
 from ssd.engines.base import USE_CPU, check_device, first_line, read_signature, running
 from ssd.engines.npu import check_npu, is_npu, trial_batch
 from ssd.files import CHECKPOINT_KEY
@@ -50,6 +51,9 @@ class OnnxRuntimeEngine:
             self.session = onnxruntime.InferenceSession(path, options, providers=providers)
         except Exception as error:  # onnxruntime raises its own, per kind of failure
             raise KitError(f"{path}: not an ONNX model ({first_line(error)})") from None
+        self.settings = onnxruntime.RunOptions()
+        self.settings.log_severity_level = 4  # lest it prints that it was stopped
+        self.thread = ThreadPoolExecutor(1)
         self.provider = self.session.get_providers()[0]
         # it does not say how many it took; the one that calls it computes too
         self.threads = 1 + count_threads() - before if device == "cpu" else None
@@ -66,8 +70,15 @@ class OnnxRuntimeEngine:
             check_npu(device, self.name, self.run(batch), OnnxRuntimeEngine(path).run(batch))
 
     def run(self, images: np.ndarray) -> list[np.ndarray]:
+        """Run a batch in a thread: Python heeds no signal while a library computes."""
+        job = [list(OUTPUT_NAMES), {self.input_name: images}, self.settings]
         with running(self.name):
-            return self.session.run(list(OUTPUT_NAMES), {self.input_name: images})
+            outputs = self.thread.submit(self.session.run, *job)
+            try:
+                return outputs.result()
+            except Stopped:
+                self.settings.terminate = True
+                raise
 
 
 def count_threads() -> int:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import types
@@ -17,6 +18,17 @@ import pytest
 from models import ROOT
 
 onnx = pytest.importorskip("onnx")
+
+ENDLESS = """<ir_version: 8, opset_import: ["": 13]>
+endless (float[1, 3, 300, 300] image) => (float[1, 4, 8732] ploc, float[1, 4, 8732] plabel)
+<int64 times = {4611686018427387904}, bool go = {1}, int64[3] shape = {1, 4, 8732}> {
+    looped = Loop <body = again (int64 i, bool b, float[1, 3, 300, 300] x)
+        => (bool c, float[1, 3, 300, 300] y) { c = Identity (b) y = Identity (x) }>
+        (times, go, image)
+    most = ReduceMax <keepdims = 0> (looped)
+    ploc = Expand (most, shape)
+    plabel = Expand (most, shape)
+}"""
 
 
 @pytest.fixture
@@ -220,6 +232,20 @@ def test_weights_beside_a_model_count_as_the_model(onnx_file, tmp_path):
     beside.write_bytes(data)
     assert model_sha256(path) != before and path.read_bytes() == graph
     assert model_sha256(onnx_file) == sha256(onnx_file)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_that_computes(signum, tmp_path):
+    command = [sys.executable, "-u", ROOT / "ssd_infer.py", "--model"]
+    onnx.save(onnx.parser.parse_model(ENDLESS), tmp_path / "m.onnx")
+    command.append(tmp_path / "m.onnx")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, **pipes)
+    assert process.stdout.readline().startswith("engine onnxruntime")
+    process.send_signal(signum)
+    _, printed = process.communicate(timeout=60)
+    assert process.returncode == 128 + signum
+    assert printed == f"ssd_infer.py: stopped by {signum.name}; what was done is kept\n"
 
 
 def test_openvino_is_imported_without_what_reports_to_its_maker(openvino, tmp_path):
