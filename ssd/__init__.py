@@ -40,8 +40,16 @@ def _end_with_driver() -> None:
     driver = os.environ.get("SSD_DRIVER", "")
     if driver == str(os.getppid()):
         signal_with_parent(signal.SIGTERM)
-    if driver and Path("/proc/self").exists() and not Path("/proc", driver).exists():
+    if driver and Path("/proc/self").exists() and not _runs(driver):
         sys.exit(128 + signal.SIGTERM)
+
+
+def _runs(process: str) -> bool:
+    """Return whether a process runs: one that was killed is listed until its parent notices."""
+    try:
+        return Path("/proc", process, "stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
 
 
 def _end_import(kind: type[BaseException], error: BaseException, trace: TracebackType) -> None:

@@ -1,5 +1,6 @@
 """What every stage's command line shares."""
 
+import os
 import subprocess
 import sys
 
@@ -37,6 +38,21 @@ def main():
         raise ImportError("initialization failed") from None  # as C extensions have it
 run_main(main)
 """
+
+
+@pytest.mark.parametrize("driver", ["runs", "killed", "gone"])
+def test_a_script_ends_with_its_driver_even_before_it_began(driver):
+    process = subprocess.Popen(["sleep", "600"])
+    if driver != "runs":
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # and stays listed
+    if driver == "gone":
+        process.wait()
+    env = os.environ | {"SSD_DRIVER": str(process.pid)}
+    done = subprocess.run([sys.executable, "-c", "import ssd"], cwd=ROOT, env=env)
+    process.kill()
+    process.wait()
+    assert done.returncode == (0 if driver == "runs" else 143)
 
 
 DISTURBED = """
