@@ -3,7 +3,8 @@
 
 Best of the rounds, and in brackets the worst. Machines are shared and noisy, so all times but those
 of `in process` are processor time, of all threads, which other users disturb least. The serial part
-is what more cores do not share: twice the time on two cores less the time on one.
+is what more cores do not share: twice the time on two cores less the time on one; and, which others
+disturb less, the processor time of the main thread, as the rest is done by threads and processes.
 
 Example:
   OMP_NUM_THREADS=1 python3 bench/bench_host.py --data ../shared/coco_tiny
@@ -72,6 +73,8 @@ def bench_in_process(data: Path, rounds: int) -> None:
         goal = "1.43" if "JPEG" not in name else "-"
         show(f"in process, {name}", goal, double, "ms", more)
         show("  its processor time", "-", [run[1]["processor"] for run in runs], "ms")
+        main = [run[1]["main_thread"] for run in runs]
+        show("  that of the main thread, which none shares", "0.5", main, "ms")
     peaks = [around_a_card(data, 2, f"--count={n}")["peak"] for n in (80, 5000)]
     show("  its memory, 80 images and 5000", "1000", peaks, "MB")
 
