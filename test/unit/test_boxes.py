@@ -6,6 +6,7 @@ from dataclasses import replace
 from ssd.boxes import (
     NMS_BLOCK,
     SSD300,
+    _half_ends,
     candidates,
     cxcywh_to_ltrb,
     decode,
@@ -269,3 +270,18 @@ def test_boxes_are_paired_greedily_best_first():
 def test_pairing_with_nothing_pairs_nothing(k, m):
     pairs = match_boxes(np.ones((k, 4)), np.ones((m, 4)), np.array(True), 0.5)
     assert pairs.tolist() == [-1] * k
+
+
+def test_the_ends_of_float16_are_those_of_its_values():
+    finite = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    finite = finite[np.isfinite(finite)]
+    rng = np.random.default_rng(0)
+    for values in (finite, finite[np.signbit(finite)]):  # any, and none above zero
+        half = rng.choice(values, (3, 5000))
+        best, whole = _half_ends(half)
+        assert whole and best.dtype == np.float32
+        assert np.array_equal(best, half.astype(np.float32).max(axis=0))
+        for bad in (np.inf, -np.inf, np.nan, -np.nan):
+            spoilt = half.copy()
+            spoilt[1, 7] = bad
+            assert not _half_ends(spoilt)[1]
