@@ -1,13 +1,11 @@
 """The accuracy ladder, as the page shows it: from the files that ssd_ladder.py wrote."""
 
-import re
 from pathlib import Path
 from typing import Any
 
 from ssd.cli import KitError
 from ssd.files import read_json
 from ssd.report.compare import verdict
-from ssd.report.texts import LADDER_CHINESE
 
 import numpy as np
 
@@ -49,14 +47,3 @@ def layers_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     ]
     ranked = fallen[:1] + sorted(fallen[1:], key=lambda i: np.nan_to_num(falls[i], nan=-np.inf))
     return {"layers": known, "fallen": ranked}
-
-
-def ladder_chinese(text: str) -> str:
-    """Return a text of the ladder in Chinese, or as it is: a message of a tool, say."""
-    if text in LADDER_CHINESE:
-        return LADDER_CHINESE[text]
-    for known, chinese in LADDER_CHINESE.items():  # a hint before where to look
-        if text.startswith(f"{known}; "):
-            return f"{chinese}；{ladder_chinese(text.removeprefix(f'{known}; '))}"
-    int8 = re.fullmatch(r"INT8 in (\d+) of (\d+) convolutions", text)
-    return f"{int8[2]} 个卷积中有 {int8[1]} 个为 INT8" if int8 else text

@@ -5,7 +5,6 @@ the page can be checked against report.json.
 """
 
 import math
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,16 @@ from ssd.report.accuracy_charts import ACCURACY, drawn_labels
 from ssd.report.charts import COMPARED, HISTORY, LADDER, MAX_BARS, SPEED
 from ssd.report.compare import SAME_AP, SAME_SPEED, WARNINGS
 from ssd.report.history import as_minutes
-from ssd.report.ladder import ladder_chinese
 from ssd.report.matching import ERRORS, KINDS, Analysis
 from ssd.report.render import Chart
-from ssd.report.texts import FACT_NAMES, KIND_MEANINGS, KIND_NAMES, LABEL_FINDINGS, MISSING
+from ssd.report.texts import (
+    FACT_NAMES,
+    KIND_MEANINGS,
+    KIND_NAMES,
+    LABEL_FINDINGS,
+    MISSING,
+    in_chinese,
+)
 
 import jinja2
 import numpy as np
@@ -74,15 +79,6 @@ def figure_of(report: dict[str, Any], path: str, percent: bool, **form: Any) -> 
     return Markup('<span data-figure="{}"{}>{}</span>').format(path, unit, text)
 
 
-def selection_chinese(words: str) -> str:
-    """Return ssd.coco.describe_selection's words in Chinese, others as they are."""
-    every = re.fullmatch(r"all (\d+) images", words)
-    if every:
-        return f"全部 {every[1]} 张图片"
-    part = re.fullmatch(r"(\d+) of (\d+) images \((\d+) without annotation left out\)", words)
-    return f"{part[2]} 张图片中的 {part[1]} 张（{part[3]} 张无标注，未计入）" if part else words
-
-
 def environment() -> jinja2.Environment:
     """Return Jinja2 set up for the templates beside this file."""
     made = jinja2.Environment(
@@ -94,11 +90,10 @@ def environment() -> jinja2.Environment:
     )
     made.globals |= {"t": both, "attr": attribute, "no_figure": NONE}
     made.globals |= {"fact_names": FACT_NAMES, "as_minutes": as_minutes}
-    made.globals["ladder_chinese"] = ladder_chinese
     made.globals |= {"stat_lines": STAT_LINES, "missing_texts": MISSING, "warning_texts": WARNINGS}
     made.globals |= {"kind_names": KIND_NAMES, "kind_meanings": KIND_MEANINGS}
     made.globals |= {"label_findings": LABEL_FINDINGS}
-    made.globals |= {"selection_chinese": selection_chinese}
+    made.globals["in_chinese"] = in_chinese
     made.globals |= {"same_speed": f"{100 * SAME_SPEED:g}", "same_ap": f"{100 * SAME_AP:g}"}
     return made
 

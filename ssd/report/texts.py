@@ -1,4 +1,6 @@
-"""The page's words in English and Chinese that stand for names in report.json."""
+"""The pages' words in English and Chinese that stand for names and texts in their JSON."""
+
+import re
 
 FACT_NAMES = {  # English and Chinese names of the facts that the kit records
     "command": ("command line", "命令行"),
@@ -117,6 +119,31 @@ LADDER_CHINESE = {  # what the ladder says of its rungs, in Chinese
         "标签顺序（同样的框被标成了别的类别）"
     ),
 }
+PHRASES = {  # what the kit says with numbers or names in it, in Chinese
+    r"all (\d+) images": r"全部 \1 张图片",
+    r"(\d+) of (\d+) images \((\d+) without annotation left out\)": (
+        r"\2 张图片中的 \1 张（\3 张无标注，未计入）"
+    ),
+    r"INT8 in (\d+) of (\d+) convolutions": r"\2 个卷积中有 \1 个为 INT8",
+    r"(\d+) of (\d+) boxes reach beyond their images; .*": (
+        r"\2 个框中有 \1 个超出图片边界；请检查图片的宽和高"
+    ),
+    r"(\d+) of (\d+) categories stand in another order than COCO's; .*": (
+        r"\2 个类别中有 \1 个的顺序与 COCO 不同；标签 k 对应第 k 个类别：请确认模型按此顺序训练"
+    ),
+    r"the models are of different checkpoints \((.*)\): rows cannot be compared": (
+        r"各模型来自不同的权重（\1）：各行不可比"
+    ),
+    r"the rows are of different engines \((.*)\): rows cannot be compared": (
+        r"各行由不同的推理引擎运行（\1）：各行不可比"
+    ),
+    r"different annotations or images were scored \((.*)\): rows cannot be compared": (
+        r"各行计分的标注或图片不同（\1）：各行不可比"
+    ),
+    r"THE CPU RUNS THIS, NOT THE CARD: (\d+) cards? \((.*)\) here, but (.*)": (
+        r"实际运行的是 CPU，不是加速卡：本机有 \1 块卡（\2），但 \3"
+    ),
+}
 LABEL_FINDINGS = {  # codes of hotcoco's healthcheck
     "degenerate_bbox": ("boxes without width or height", "宽或高为零的框"),
     "zero_area": ("boxes with area 0", "面积为 0 的框"),
@@ -136,3 +163,16 @@ LABEL_FINDINGS = {  # codes of hotcoco's healthcheck
         "框数少于 10 的类别：其 AP 不够可靠",
     ),
 }
+
+
+def in_chinese(text: str) -> str:
+    """Return a text of the kit in Chinese, or as it is: a message of a tool, say."""
+    if text in LADDER_CHINESE:
+        return LADDER_CHINESE[text]
+    for pattern, chinese in PHRASES.items():
+        if found := re.fullmatch(pattern, text):
+            return found.expand(chinese)
+    for known, chinese in LADDER_CHINESE.items():  # a hint before where to look
+        if text.startswith(f"{known}; "):
+            return f"{chinese}；{in_chinese(text.removeprefix(f'{known}; '))}"
+    return text

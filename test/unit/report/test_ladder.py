@@ -5,7 +5,8 @@ import json
 import ssd_report
 from ssd.ladder import rungs
 from ssd.ladder import table as ladder_table
-from ssd.report.ladder import ladder_chinese, read_ladder
+from ssd.report.ladder import read_ladder
+from ssd.report.texts import in_chinese
 
 
 def test_the_first_layer_that_falls_comes_first_then_those_that_fall_most(ladder):
@@ -38,8 +39,8 @@ def test_what_is_no_ladder_is_refused_in_one_line(run_stage, tmp_path, refused):
 def test_every_text_of_the_ladder_has_its_chinese_form():
     texts = [ladder_table.GOAL, ladder_table.LOOK_FIRST, ladder_table.LOOK_LABELS, "not known"]
     texts += [text for rung in rungs.RUNGS.values() for text in (rung.make, rung.look)]
-    assert [text for text in texts if ladder_chinese(text) == text] == []
+    assert [text for text in texts if in_chinese(text) == text] == []
     parts = (ladder_table.LOOK_LABELS, rungs.RUNGS["uint8"].look)
-    assert ladder_chinese("; ".join(parts)) == "；".join(map(ladder_chinese, parts))
-    assert ladder_chinese("INT8 in 3 of 4 convolutions") == "4 个卷积中有 3 个为 INT8"
-    assert ladder_chinese("ais_bench: not found") == "ais_bench: not found"
+    assert in_chinese("; ".join(parts)) == "；".join(map(in_chinese, parts))
+    assert in_chinese("INT8 in 3 of 4 convolutions") == "4 个卷积中有 3 个为 INT8"
+    assert in_chinese("ais_bench: not found") == "ais_bench: not found"

@@ -1,9 +1,15 @@
 """What the page lists and translates, without a browser."""
 
+from types import SimpleNamespace
+
 from ssd import coco
+from ssd.annotation_checks import find_warnings
+from ssd.engines import choice
 from ssd.report.accuracy_charts import drawn_labels
+from ssd.report.collect import differing_rows
 from ssd.report.matching import ERRORS
-from ssd.report.page import lists, main_error, selection_chinese
+from ssd.report.page import lists, main_error
+from ssd.report.texts import in_chinese
 
 import numpy as np
 import pytest
@@ -18,7 +24,25 @@ import pytest
 )
 def test_the_words_for_what_was_scored_are_put_into_chinese(total, kept, words):
     english = coco.describe_selection({"images": [0] * total}, [0] * kept)
-    assert selection_chinese(english) == words
+    assert in_chinese(english) == words
+
+
+def test_every_warning_has_its_chinese_form(monkeypatch):
+    image = {"id": 1, "file_name": "a.jpg", "width": 10, "height": 10}
+    beyond = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 99, 9]}
+    turned = {"images": [image], "annotations": [beyond], "categories": coco.COCO_CATEGORIES[::-1]}
+    warnings = find_warnings(turned, coco.COCO_CATEGORIES)
+    row = {"model": "m.onnx"}
+    rows = [row | {"batch": i, "checkpoint_sha256": i * "a", "engine": i * "e"} for i in (1, 2)]
+    scores = {i: {"made_from": {"images": i}, "scored": f"all {i} images"} for i in (1, 2)}
+    warnings += differing_rows(rows, scores)
+    monkeypatch.setattr(choice, "cards", lambda: [SimpleNamespace(name="310P3")] * 2)
+    warnings.append(choice._unused_cards("no ais_bench"))
+    starts = ["1 个框中有 1 个超出图片边界", "80 个类别中有 80 个的顺序", "各模型来自不同的权重"]
+    starts += ["各行由不同的推理引擎运行", "各行计分的标注或图片不同", "实际运行的是 CPU"]
+    for warning, start in zip(warnings, starts, strict=True):
+        assert in_chinese(warning).startswith(start)
+    assert in_chinese(warnings[-1]).endswith("本机有 2 块卡（310P3），但 no ais_bench")
 
 
 def detail_of(*aps):
