@@ -26,7 +26,7 @@ from ssd import coco, tables  # a copied script needs ssd/ beside it
 from ssd.ascend import pythons
 from ssd.ascend.ais_bench import add_tool_arguments
 from ssd.ascend.checks import Fact, check_cards, check_tool, check_toolkit
-from ssd.cli import ArgumentParser, KitError, first_few, note, run_main
+from ssd.cli import SOURCES, ArgumentParser, KitError, first_few, note, run_main
 from ssd.engines import fastest
 from ssd.engines.onnxruntime import import_onnxruntime
 from ssd.engines.openvino import import_openvino
@@ -148,7 +148,9 @@ def check_data(args: argparse.Namespace) -> Iterator[Fact]:
     missing = [n for n in names if not coco.image_path(data.image_folder, n).is_file()]
     if missing:
         shown = f"{data.image_folder}: {len(missing)} of {len(names)} images missing"
-        yield Fact("problem", f"{shown} ({first_few(missing, 3)})", "fetch them")
+        yield Fact(
+            "problem", f"{shown} ({first_few(missing, 3)})", f"fetch them ({SOURCES['images']})"
+        )
     else:
         yield Fact("ok", f"{data.image_folder}: all {len(names)} images are there")
     yield from check_disk(args.output, len(names), 1 + len(data.instances["categories"]))
@@ -180,7 +182,9 @@ def check_disk(folder: Path, images: int, labels: int) -> Iterator[Fact]:
 def check_checkpoint(path: Path | None) -> Iterator[Fact]:
     """Load the checkpoint, if it was given or lies at its usual place."""
     if path is None and not CHECKPOINT.is_file():
-        remedy = "fetch it, or give --pth_path; test/ssd_sample.sh needs none"
+        remedy = (
+            f"fetch it ({SOURCES['checkpoint']}), or give --pth_path; test/ssd_sample.sh needs none"
+        )
         yield Fact("warning", f"checkpoint: no {CHECKPOINT}", remedy)
         return
     path = path or CHECKPOINT

@@ -52,7 +52,7 @@ def plan(args: argparse.Namespace) -> None:
     data = coco.open_data(args)
     coco.check_scorable(data.instances, data.annotation)
     if not data.image_folder.is_dir():
-        raise KitError(f"{data.image_folder}: no such image folder; fetch the images or correct it")
+        raise coco.no_image_folder(data)
     models, missing = find_rungs(
         args.models, args.pth_path, args.ais_infer, args.device, args.tool_python
     )

@@ -154,7 +154,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     data = coco.open_data(args)
     if not data.image_folder.is_dir():
-        raise KitError(f"{data.image_folder}: no such image folder; fetch the images or correct it")
+        raise coco.no_image_folder(data)
     with locked(args.bin_output):
         return make_inputs(args, data)
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssd.cli import KitError
+from ssd.cli import SOURCES, KitError
 
 import torch
 from torch import Tensor
@@ -62,7 +62,9 @@ def _check_kind(path: Path) -> None:
         with path.open("rb") as file:
             head = file.read(HEAD).lstrip(b" \r\n\t")
     except FileNotFoundError:
-        raise KitError(f"{path}: no such checkpoint; fetch it or correct the path") from None
+        raise KitError(
+            f"{path}: no such checkpoint; correct the path, or fetch it ({SOURCES['checkpoint']})"
+        ) from None
     except OSError as error:
         raise KitError(f"{path}: cannot read: {error.strerror}; check the path") from None
     if not head:

@@ -15,6 +15,14 @@ from typing import Any
 from tqdm import tqdm
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+COCO_SERVER = "http://images.cocodataset.org"
+SOURCES = {  # where what the kit reads is fetched from, for messages
+    "images": f"COCO's: {COCO_SERVER}/zips/val2017.zip",
+    "annotations": f"COCO's: {COCO_SERVER}/annotations/annotations_trainval2017.zip",
+    "checkpoint": "iter_183250.pt: https://www.hiascend.com/zh/software/modelzoo/models/detail/2/"
+    "4845219a98e5426199b59b149d3a9a56",
+    "trunk": "https://download.pytorch.org/models/resnet34-333f7ec4.pth",
+}
 PULSE = 30  # seconds between lines of progress where there is no terminal
 
 

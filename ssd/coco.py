@@ -12,7 +12,7 @@ from ssd.annotation_checks import (
     check_boxes,
     check_fields,
 )
-from ssd.cli import KitError, first_few
+from ssd.cli import SOURCES, KitError, first_few
 from ssd.files import digest, read_json
 
 import numpy as np
@@ -50,7 +50,9 @@ def annotation_path(data: Path, annotation: Path | None = None) -> Path:
             )
         annotation = data / (BBOX_ONLY if (data / BBOX_ONLY).exists() else INSTANCES)
     if not annotation.is_file():
-        raise KitError(f"{annotation}: no such file; fetch COCO's annotations or check the path")
+        raise KitError(
+            f"{annotation}: no such file; check the path, or fetch it ({SOURCES['annotations']})"
+        )
     return annotation
 
 
@@ -176,6 +178,12 @@ class DataSet(NamedTuple):
     image_folder: Path
     instances: dict[str, Any]
     selected: list[dict[str, Any]]
+
+
+def no_image_folder(data: DataSet) -> KitError:
+    """Return the error for a data set whose image folder is not there."""
+    remedy = f"correct it, or fetch the images ({SOURCES['images']})"
+    return KitError(f"{data.image_folder}: no such image folder; {remedy}")
 
 
 def truth_digest(data: DataSet) -> str:

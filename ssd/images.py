@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ssd.boxes import SSD300
-from ssd.cli import KitError
+from ssd.cli import SOURCES, KitError
 from ssd.coco import DataSet, image_path
 from ssd.tensors import INPUT_SHAPES
 
@@ -54,7 +54,9 @@ def read_rgb(
                     ImageOps.exif_transpose(image, in_place=True)
             return (deep_gray(image, path) if image.mode[0] in "IF" else image).convert("RGB")
     except FileNotFoundError:
-        raise KitError(f"{path}: no such image; fetch it or correct the path") from None
+        raise KitError(
+            f"{path}: no such image; correct the path, or fetch it ({SOURCES['images']})"
+        ) from None
     except Image.DecompressionBombError:
         limit = 2 * Image.MAX_IMAGE_PIXELS // 10**6
         raise KitError(f"{path}: more than {limit} million pixels; scale it down") from None
@@ -142,7 +144,7 @@ def find_images(data: DataSet) -> tuple[dict[int, Path], list[str]]:
         if path.is_file():
             found[image["id"]] = path
         else:
-            bad.append(f"{path}: no such image; fetch it")
+            bad.append(f"{path}: no such image; fetch it ({SOURCES['images']})")
     return found, bad
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ssd.boxes import SSD300
 from ssd.checkpoint import read_state_dict
-from ssd.cli import KitError, first_few
+from ssd.cli import SOURCES, KitError, first_few
 
 import torch
 import torchvision
@@ -206,7 +206,7 @@ def _read_trunk(path: Path, resnet34: Path | None) -> dict[str, Tensor]:
     if resnet34 is None or not resnet34.is_file():
         raise KitError(
             f"{path}: holds no trunk weights (model.*); give a ResNet-34 checkpoint "
-            f"(--resnet34-model; {resnet34 or 'none'} is not there)"
+            f"(--resnet34-model; {resnet34 or 'none'} is not there; it is at {SOURCES['trunk']})"
         )
     state = _rename(read_state_dict(resnet34), TRUNK_PREFIXES)
     return {key: value for key, value in state.items() if key.startswith("model.")}

@@ -3,9 +3,11 @@
 import json
 
 from ssd import coco
-from ssd.cli import KitError
+from ssd.cli import SOURCES, KitError
+from ssd.images import find_images, read_rgb
 
 import pytest
+from models import ROOT
 
 NAN = float("nan")
 
@@ -143,6 +145,20 @@ def test_the_truth_has_another_digest_if_a_box_moves_and_not_if_more_is_written(
     for other in ({"annotations_bbox": [1, 2, 3, 5]}, {"annotations_iscrowd": 1}):
         assert of(instances(**other)) != plain
     assert of(instances(categories_name="cow")) != plain
+
+
+def test_what_is_missing_says_where_it_is_fetched_from(tmp_path, tiny_coco):
+    data = coco.DataSet(None, tmp_path / "none", instances(), instances()["images"])
+    with pytest.raises(KitError, match="check the path, or fetch it .COCO's: .*annotations.*zip"):
+        coco.annotation_path(tmp_path)
+    assert SOURCES["images"] in str(coco.no_image_folder(data))
+    assert [SOURCES["images"] in line for line in find_images(data)[1]] == [True]
+    with pytest.raises(KitError) as error:
+        read_rgb(tmp_path / "a.jpg")
+    assert SOURCES["images"] in str(error.value)
+    for source in SOURCES.values():
+        for page in ("README.md", "README.zh-CN.md"):
+            assert source.split()[-1] in (ROOT / page).read_text()
 
 
 def test_own_data_sets_are_scored_whole():
