@@ -269,7 +269,7 @@ USAGE = {  # command lines that no stage takes: words of the last line
     "ssd_detect --model x --source": "expected one argument",
     "ssd_report": "the following arguments are required: RESULT",
     "ssd_report x --fact y": "--fact wants KEY=VALUE",
-    "ssd_report x --score 2": "--score wants 0 to 1",
+    "ssd_report x --score 2": "--score: 2: must be from 0 to 1",
     "prepare-json a b --limit -1": "must be a whole number, at least 1",
     "prepare-json a b c": "unrecognized arguments: c",
     "prepare-json a b --limit=٣٣x": "must be a whole number, at least 1",
