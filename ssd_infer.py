@@ -36,6 +36,7 @@ from ssd.tensors import tensor_files
 from ssd.workers import add_workers_argument
 
 DEFAULT_NAME = "%Y_%m_%d-%H_%M_%S"  # of the output folder, as ais_bench has it
+WHOLE = (0, 1)  # the shard that is everything
 TIMES = {"mean": "mean", "median": "median", "percentile(99%)": "p99"}  # of a summary, shown
 
 
@@ -135,6 +136,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("argument --warmup_count: must be at least 0")
     if args.in_process and not (args.output or args.print_dtype):
         parser.error("--in_process needs --output")
+    if args.shard != WHOLE and not args.in_process:
+        parser.error("--shard needs --in_process")
     if args.output_dirname and (not args.output or Path(args.output_dirname).is_absolute()):
         parser.error("--output_dirname needs --output and must be relative")
     if args.loop and args.seconds:
@@ -259,7 +262,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     with locked(args.output) if args.output else nullcontext():
         report(job, run(job, args.force))
-    if args.detections and args.shard == (0, 1):  # else the run that asked for shards writes them
+    if args.detections and args.shard == WHOLE:  # else the run that asked for shards writes them
         write_bytes(args.detections, job.beside("_detections.json").read_bytes())
 
 

@@ -18,6 +18,17 @@ def test_runs_of_the_same_second_do_not_share_a_name(left, tmp_path, monkeypatch
     assert ssd_infer.new_name(None) == names[0]
 
 
+def test_a_shard_of_a_run_into_files_is_refused(capsys):
+    options = ["--model", "m.onnx", "--input", "in", "--output", "out", "--shard"]
+    for shard in ("0/2", "1/2"):
+        with pytest.raises(SystemExit) as left:
+            ssd_infer.parse_args([*options, shard])
+        assert left.value.code == 2
+        assert capsys.readouterr().err.endswith("error: --shard needs --in_process\n")
+    assert ssd_infer.parse_args([*options, "0/1"]).shard == (0, 1)
+    assert ssd_infer.parse_args([*options, "1/2", "--detections", "d.json"]).shard == (1, 2)
+
+
 def save_light_copy(model, path):
     """Write a model that differs in a name only, so that its SHA-256 is another."""
     import onnx
