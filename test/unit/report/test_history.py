@@ -112,14 +112,14 @@ def test_three_results_make_a_history(runs, capsys):
     assert lines == [
         f"{runs[0]}: history.json, history.md",
         "run                finished, UTC        mAP  change       fps ratio end-to-end",
-        "…est of these runs 2024-05-01 07:08  52.153       -     5.333     -      4.000",
-        "old                2024-05-02 07:08  52.153  +0.000     5.333 1.000      4.000",
-        "new                2024-05-03 07:08  52.153  +0.000     5.333 1.000      4.000",
+        "…est of these runs 2024-05-01 07:08  52.153       -     5.333     -      2.500",
+        "old                2024-05-02 07:08  52.153  +0.000     5.333 1.000      2.500",
+        "new                2024-05-03 07:08  52.153  +0.000     5.333 1.000      2.500",
         "mAP in %. Change, in points, and ratio: against the run before.",
         f"page {runs[0] / 'history.html'}",
     ]
     rows = [line for line in (runs[0] / "history.md").read_text().splitlines() if "|" in line]
-    assert rows[3] == "| old | 2024-05-02 07:08 | 52.153 | +0.000 | 5.333 | 1.000 | 4.000 |"
+    assert rows[3] == "| old | 2024-05-02 07:08 | 52.153 | +0.000 | 5.333 | 1.000 | 2.500 |"
     assert (runs[0] / "plots" / "history_ap.png").exists()
 
 
