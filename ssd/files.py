@@ -20,7 +20,6 @@ RECORD = "made_from.json"  # in a folder of results
 MARKER = ".ssd-kit"  # lies in a folder that the kit made, and may therefore remove
 MARKER_TEXT = "The SSD-ResNet34 kit made this folder; a later run of it may remove it.\n"
 CHECKPOINT_KEY = "checkpoint_sha256"  # in an ONNX file's metadata, and in summaries and reports
-MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # how a time is written; these texts sort as their times do
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # on a disk without, as Lustre may be
 
 

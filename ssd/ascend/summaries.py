@@ -12,6 +12,7 @@ from ssd.tensors import tensor_id
 import numpy as np
 
 BEYOND = 2  # runs that must lie beyond a percentile, so that it is not the slowest run's luck
+MOMENT = "%Y-%m-%dT%H:%M:%SZ"  # how a time is written; these texts sort as their times do
 EMPTY_LATENCY = {"min": 0.0, "max": 0.0, "mean": 0.0, "median": 0.0, "percentile(99%)": 0.0}
 
 

@@ -18,7 +18,6 @@ from ssd.engines.shards import run_shards
 from ssd.engines.timing import TRIAL, loop_for, settle, time_pure, warm_up
 from ssd.files import (
     CHECKPOINT_KEY,
-    MOMENT,
     claim_folder,
     clear_folder,
     own_folder,
@@ -93,7 +92,7 @@ def run(job: Job, force: bool) -> dict[str, Any]:
         "facts": facts(job) | now | threads_of(engine),
         "peak_bytes": peak_memory() if engine else None,
         "warnings": [job.choice.unused] if job.choice.unused else [],
-        "finished": time.strftime(MOMENT, time.gmtime()),
+        "finished": time.strftime(summaries.MOMENT, time.gmtime()),
         "made_from": made_from,
     }
     if job.choice.in_process and job.inputs:

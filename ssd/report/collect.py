@@ -9,7 +9,7 @@ from ssd import coco
 from ssd.ascend import summaries
 from ssd.boxes import SSD300
 from ssd.cli import KitError, first_few, note
-from ssd.files import CHECKPOINT_KEY, MOMENT, digest, read_json, read_record, sha256
+from ssd.files import CHECKPOINT_KEY, digest, read_json, read_record, sha256
 from ssd.machine import machine
 from ssd.report import speed
 
@@ -189,11 +189,11 @@ def finished(folder: Path, parts: dict[int, tuple[dict[str, Any], ...]]) -> str:
 
     Tools that do not record it leave the time of their files.
     """
-    summaries = (part for data, perf, _ in parts.values() for part in (data, perf))
-    recorded = [part["finished"] for part in summaries if "finished" in part]
+    found = (part for data, perf, _ in parts.values() for part in (data, perf))
+    recorded = [part["finished"] for part in found if "finished" in part]
     paths = [path for batch in parts for path in folder.glob(f"bs{batch}_*summary.json")]
     times = [path.stat().st_mtime for path in paths] or [folder.stat().st_mtime]
-    return max(recorded, default=None) or time.strftime(MOMENT, time.gmtime(max(times)))
+    return max(recorded, default=None) or time.strftime(summaries.MOMENT, time.gmtime(max(times)))
 
 
 def differing_rows(rows: list[dict[str, Any]], scores: dict[int, dict[str, Any]]) -> list[str]:
