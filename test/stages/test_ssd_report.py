@@ -181,7 +181,7 @@ def test_a_card_that_was_not_used_is_said_with_the_table_and_on_the_page(result,
     ssd_report.main([str(result)])
     assert "\nwarning: THE CPU RUNS THIS, NOT THE CARD\n" in capsys.readouterr().out
     assert report_of(result)["warnings"] == ["THE CPU RUNS THIS, NOT THE CARD"]
-    assert "<li>THE CPU RUNS THIS, NOT THE CARD</li>" in (result / "report.html").read_text()
+    assert ">THE CPU RUNS THIS, NOT THE CARD</span>" in (result / "report.html").read_text()
 
 
 def test_warnings_of_the_scored_annotations_are_repeated(result, capsys):
