@@ -91,7 +91,8 @@ def against(other: dict[str, Any] | None, mine: dict[str, Any], doubtful: bool) 
 
 
 def changed_facts(before: dict[str, str], now: dict[str, str]) -> list[dict[str, Any]]:
-    keys = dict.fromkeys([*before, *now])
+    """Return the facts that differ, but for the date, which is always another."""
+    keys = [key for key in dict.fromkeys([*before, *now]) if key != "date"]
     rows = ({"name": key, "before": before.get(key), "now": now.get(key)} for key in keys)
     return [row for row in rows if row["before"] != row["now"]]
 

@@ -82,7 +82,7 @@ def test_what_changed_and_the_classes_are_listed(tmp_path):
         tmp_path,
         report("2024-01-01T00:00:00Z", 0.2, engine="x 1"),
         report("2024-01-02T00:00:00Z"),
-        report("2024-01-03T00:00:00Z", 0.1, engine="x 1", mode="fp16"),
+        report("2024-01-03T00:00:00Z", 0.1, engine="x 1", mode="fp16", date="2024-01-03"),
     )
     assert made["changes"] == [
         {"run": "b", "name": "engine", "before": "x 1", "now": None},
