@@ -76,7 +76,7 @@ def test_a_summary_says_in_utc_when_its_run_finished(job):
 
 
 def test_timing_by_time_is_kept_and_says_what_it_ran_on(job, engine):
-    pure = {"inputs": [], "data": None, "loop": None, "seconds": 0.01}
+    pure = {"inputs": [], "data": None, "loop": None, "seconds": 0.01, "warmup": 1}
     first = run(job(**pure), force=False)
     runs = first["NPU_compute_time"]["count"]
     assert runs >= 3 and engine.calls > runs and first["images"] == 2 * runs  # warmed up before
