@@ -14,6 +14,7 @@ from models import ROOT
 
 STAGES = [path.name for path in sorted(ROOT.glob("*.py")) if path.read_text().startswith("#!")]
 BENCHES = [f"bench/{path.name}" for path in sorted((ROOT / "bench").glob("bench_*.py"))]
+BENCHES.append("bench/chaos.py")
 DRIVERS = [path.name for path in sorted((ROOT / "test").glob("ssd_*.sh"))]
 LADDER = ("plan", "compare", "table", "layers")  # commands of ssd_ladder.py, with a help each
 OTHERS_OPTIONS = {
