@@ -187,7 +187,7 @@ def test_an_empty_file_is_no_sample(kit, active):
 def test_without_options_batch_1_and_16_are_run(kit, active):
     done = kit.run(**active)
     assert done.returncode == 0, done.stderr
-    assert kit.calls()[-1][5:7] == ["--batch_sizes", "1,16"]
+    assert "--batch_sizes=1,16" in kit.calls()[-1]
 
 
 @pytest.mark.parametrize(

@@ -203,7 +203,7 @@ def test_a_killed_run_leaves_nothing_and_goes_on(tmp_path, alone):
     assert ssd_scale.main([*options, "--resume", "--address", "127.0.0.1:1"]) == 1
     with pytest.raises(KitError, match="holds rows; give --resume"):
         ssd_scale.main(options)
-    with pytest.raises(KitError, match="another score"):
+    with pytest.raises(KitError, match="a run that differs in score"):
         ssd_scale.main([*options, "--resume", "--score", "0.7"])
 
 

@@ -1,7 +1,6 @@
 """Jobs that were interrupted go on image by image; outputs that are not whole are made again."""
 
 import json
-import os
 import shutil
 import signal
 
@@ -50,12 +49,10 @@ def test_a_run_goes_on_with_the_images_that_are_missing(fails_at, route, job, en
 
 @pytest.fixture
 def heeded(monkeypatch):
-    """Have this process heed SIGTERM as a stage does; end it if it hangs."""
-    before = {signum: signal.signal(signum, cli._stop) for signum in cli.ENDING}
+    """Have no signal noted, and what a signal sets undone in the end."""
+    before = {signum: signal.getsignal(signum) for signum in cli.ENDING}
     monkeypatch.setattr(cli, "_stopped_by", [])
-    signal.alarm(120)
     yield
-    signal.alarm(0)
     for signum, handler in before.items():
         signal.signal(signum, handler)
 
@@ -70,7 +67,7 @@ def test_a_signal_while_decoding_hangs_nothing_and_loses_nothing(
 
     def disturbed(*args):
         if next(calls) == at:
-            os.kill(os.getpid(), signal.SIGTERM)
+            cli._stop(signal.SIGTERM, None)  # as the signal would; a test's process is to live on
         return decode(*args)
 
     with monkeypatch.context() as patch, pytest.raises(Stopped):
