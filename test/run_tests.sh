@@ -10,7 +10,7 @@ usage() {
 Usage: bash test/run_tests.sh [PYTEST-ARGUMENT...]
 
 Installs requirements-dev.txt, then runs shellcheck, ruff, the sample and, on all processors,
-pytest; what may differ there also on the oldest and the newest Python that the machine has.
+pytest; the unit tests, which need no torch, also on the oldest and the newest Python there is.
 
 Example: bash test/run_tests.sh -k boxes
 EOF
@@ -40,17 +40,16 @@ prepare() {  # MINOR PYTHON
         -r "$root/requirements-infer.txt" onnx pytest pytest-xdist -c "$root/constraints.txt"
 }
 
-# Runs pytest on all processors; each worker has one, so that they do not wait for each other.
+# Runs pytest on all processors. Each worker has one, so that they do not wait for each other, and
+# there is one more, as tests wait for what they start.
 run_pytest() {  # PYTHON ARGUMENT...
     exec env -u SSD_DRIVER OMP_NUM_THREADS=1 "$1" -m pytest --rootdir="$root" -c "$root/pyproject.toml" \
-        --numprocesses=auto --dist=worksteal "${@:2}"
+        --numprocesses="$(($(nproc) + 1))" --dist=worksteal "${@:2}"
 }
 
 main() {
     [[ ${1:-} != --help ]] || { usage && exit 0; }
     local scratch minor python
-    # what needs no torch, but for the conversion's tests and those of the stand-in, which no user runs
-    local -a torch_free=("$root/test/unit" "$root"/test/stages/*{prepare_json,detect,infer,ladder,process,report}*)
     local -A pythons=()
     use_environment "$root/requirements-dev.txt"
     while read -r minor python; do
@@ -72,7 +71,7 @@ main() {
     stage "pytest" run_pytest python3 "$@" "$root/test"
     for minor in "${!pythons[@]}"; do
         stage "pytest, Python 3.$minor" run_pytest "$root/.venv-3.$minor/bin/python3" \
-            -m "not slow" --ignore-glob="*_standin*.py" "${torch_free[@]}"
+            -m "not slow" --ignore-glob="*_standin*.py" "$root/test/unit"
     done
 }
 

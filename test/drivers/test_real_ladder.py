@@ -1,6 +1,7 @@
 """The driver ssd_accuracy_ladder.sh from end to end, on models that take seconds."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -86,10 +87,10 @@ def test_a_real_om_rung_runs_with_either_tool(tool, run_driver, run_stage, tmp_p
 @pytest.mark.slow
 def test_from_a_checkpoint_down_a_disturbed_layer_is_found(run_driver, run_stage, sample, tmp_path):
     onnx = pytest.importorskip("onnx")
-    for name, dtype in ((MODELS["float32"], "float32"), (MODELS["uint8"], "uint8")):
-        export = ["--pth-path", sample / "models" / "sample.pt", "--onnx-path", tmp_path / name]
-        made = run_stage("ssd_pth2onnx.py", *export, "--input", dtype)
-        assert made.returncode == 0, made.stderr
+    shutil.copy(sample / "models" / MODELS["float32"], tmp_path)
+    export = ["--pth-path", sample / "models" / "sample.pt", "--input", "uint8"]
+    made = run_stage("ssd_pth2onnx.py", *export, "--onnx-path", tmp_path / MODELS["uint8"])
+    assert made.returncode == 0, made.stderr
     model = onnx.load(tmp_path / MODELS["uint8"])
     weights = {tensor.name: tensor for tensor in model.graph.initializer}
     tensor = weights["network.model.5.2.conv1.weight"]
