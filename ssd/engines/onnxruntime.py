@@ -73,10 +73,9 @@ class OnnxRuntimeEngine:
         """Run a batch in a thread: Python heeds no signal while a library computes."""
         job = [list(OUTPUT_NAMES), {self.input_name: images}, self.settings]
         with running(self.name):
-            outputs = self.thread.submit(self.session.run, *job)
             try:
-                return outputs.result()
-            except Stopped:
+                return self.thread.submit(self.session.run, *job).result()
+            except Stopped:  # maybe within submit, when the thread computes already
                 self.settings.terminate = True
                 raise
 

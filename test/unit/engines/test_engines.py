@@ -8,7 +8,7 @@ import subprocess
 import sys
 import types
 
-from ssd.cli import KitError
+from ssd.cli import KitError, Stopped
 from ssd.engines import model_sha256, open_engine
 from ssd.files import sha256
 from ssd.images import normalize
@@ -246,6 +246,21 @@ def test_a_signal_ends_a_run_that_computes(signum, tmp_path):
     _, printed = process.communicate(timeout=60)
     assert process.returncode == 128 + signum
     assert printed == f"ssd_infer.py: stopped by {signum.name}; what was done is kept\n"
+
+
+def test_a_signal_while_a_run_is_handed_over_ends_it_too(tmp_path, monkeypatch):
+    onnx.save(onnx.parser.parse_model(ENDLESS), tmp_path / "m.onnx")
+    engine, futures = open_engine(tmp_path / "m.onnx"), []
+    submit = engine.thread.submit
+
+    def disturbed(*job):
+        futures.append(submit(*job))
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(engine.thread, "submit", disturbed)
+    with pytest.raises(Stopped):
+        engine.run(np.zeros((1, *engine.shape), engine.dtype))
+    assert futures[0].exception(timeout=60)  # it was terminated
 
 
 def test_openvino_is_imported_without_what_reports_to_its_maker(openvino, tmp_path):
