@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Time ssd_scale.py's pipeline: two hosts against one, one host against the bare engine, memory.
 
-Hosts are Ray nodes on this machine, each tied to a core of its own. Rounds alternate and medians
+Hosts are Ray nodes on this machine, each tied to a core of its own. Two bare engines side by side
+show what the machine itself gains by its second core. Rounds alternate and medians
 are compared, as machines are shared and noisy; CPU seconds of all processes are compared too, which
 others on the machine change less. Start-up counts nowhere. With --memory the images are run as
 links, and memory (proportional set size of all processes) is printed as the run goes on.
@@ -17,7 +18,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -76,9 +79,9 @@ def make_plan(args: argparse.Namespace) -> Any:
     return tasks.Plan(files, "onnxruntime", "f32", "cpu", args.batch, 0.05, None, False)
 
 
-def time_bare(args: argparse.Namespace) -> tuple[float, float]:
+def time_bare(args: argparse.Namespace, core: int = 0) -> tuple[float, float]:
     """Return images/s and CPU seconds an image of the engine alone on one core."""
-    with tied(0):
+    with tied(core):
         engine = open_engine(args.model, threads=1)
         batch = np.zeros((args.batch, *engine.shape), engine.dtype)
         engine.run(batch)
@@ -88,6 +91,13 @@ def time_bare(args: argparse.Namespace) -> tuple[float, float]:
             engine.run(batch)
         done = loops * args.batch
         return done / (time.perf_counter() - start), (time.process_time() - busy) / done
+
+
+def time_two_bare(args: argparse.Namespace) -> tuple[float, float]:
+    """Return images/s of two bare engines together, each in a process on a core of its own."""
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:
+        found = list(pool.map(time_bare, [args, args], [0, 1]))
+    return sum(speed for speed, _ in found), statistics.mean(busy for _, busy in found)
 
 
 def time_hosts(args: argparse.Namespace, hosts: int, folder: str) -> tuple[float, float]:
@@ -121,9 +131,12 @@ def bench_speed(args: argparse.Namespace) -> None:
             first = HOST | {"include_dashboard": False}
             made = Cluster(initialize_head=True, head_node_args=first)
         ray.init(address=made.address, log_to_driver=False, logging_level="ERROR")
-        found: dict[str, list[tuple[float, float]]] = {"bare": [], "one": [], "two": []}
+        found: dict[str, list[tuple[float, float]]] = {
+            name: [] for name in ("bare", "two bare", "one", "two")
+        }
         for _ in range(args.rounds):
             found["bare"].append(time_bare(args))
+            found["two bare"].append(time_two_bare(args))
             found["one"].append(time_hosts(args, 1, folder))
             with tied(1):
                 second = made.add_node(**HOST)
@@ -143,6 +156,7 @@ def bench_speed(args: argparse.Namespace) -> None:
     )
     print(f"images/s: bare {wall['bare']:.2f}, one host {wall['one']:.2f}, two {wall['two']:.2f}")
     print(f"two hosts against one: {ratio:.2f} times the images/s (goal: 1.8)")
+    print(f"two bare engines against one: {wall['two bare'] / wall['bare']:.2f} times")
     print(
         f"one host against the bare engine: {100 * (wall['bare'] / wall['one'] - 1):.1f} % longer"
     )

@@ -241,9 +241,12 @@ def test_a_signal_ends_a_run_that_computes(signum, tmp_path):
     command.append(tmp_path / "m.onnx")
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     process = subprocess.Popen(command, **pipes)
-    assert process.stdout.readline().startswith("engine onnxruntime")
-    process.send_signal(signum)
-    _, printed = process.communicate(timeout=60)
+    try:
+        assert process.stdout.readline().startswith("engine onnxruntime")
+        process.send_signal(signum)
+        _, printed = process.communicate(timeout=60)
+    finally:
+        process.kill()  # else what failed to end would go on for ever
     assert process.returncode == 128 + signum
     assert printed == f"ssd_infer.py: stopped by {signum.name}; what was done is kept\n"
 
