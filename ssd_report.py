@@ -103,22 +103,31 @@ def write_matches(folder: Path, data: coco.DataSet | None, analysis: Any) -> Non
 
 def compare_runs(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     """Write compare.json, compare.md and compare.html, and print the short table."""
-    folders, output = (args.folder, *args.others), args.output or args.folder
+    folders = (args.folder, *args.others)
     reports = tuple(collect(folder, args.batch_sizes, {}) for folder in folders)
     comparison, images, sides = compare.compare(folders, reports), {}, []
     if data:
         images, sides = compare_images(comparison, folders, reports, data, args.score)
-    write_json(output / "compare.json", comparison, indent=2)
-    write_bytes(output / "compare.md", compare.as_markdown(comparison).encode())
-    for line in compare.warning_lines(comparison):
+    doubts = compare.warning_lines(comparison)
+    show((args.output or args.folder) / "compare", compare, comparison, doubts, images, sides)
+
+
+def show(path: Path, words: Any, made: dict[str, Any], doubts: list[str], *images: Any) -> None:
+    """Write what was `made` as path.json, .md and .html, note the doubts, print the short table.
+
+    words: the module that makes its texts. images: what the page shows of them.
+    """
+    write_json(path.with_suffix(".json"), made, indent=2)
+    write_bytes(path.with_suffix(".md"), words.as_markdown(made).encode())
+    for line in doubts:
         note(f"note: {line}")
-    print(f"{output}: compare.json, compare.md")
-    print(compare.as_text(comparison))
-    write_made(output / "compare.html", "compare_page", comparison, images, sides)
+    print(f"{path.parent}: {path.name}.json, {path.name}.md")
+    print(words.as_text(made))
+    write_made(path.with_suffix(".html"), made, *images)
 
 
-def write_made(path: Path, maker: str, *content: Any) -> None:
-    """Write the page that a function of ssd.report.page makes, and its plots; name it.
+def write_made(path: Path, *content: Any) -> None:
+    """Write the page NAME.html that NAME_page of ssd.report.page makes, and its plots; name it.
 
     It is left out, and a note says so, where its packages are missing.
     """
@@ -127,7 +136,7 @@ def write_made(path: Path, maker: str, *content: Any) -> None:
     except ImportError as error:
         note(f"{path.name} is left out: {error}; {NEEDED}")
         return
-    made, plots = getattr(page, maker)(*content)
+    made, plots = getattr(page, f"{path.stem}_page")(*content)
     write_plots(path.parent / "plots", plots)
     write_bytes(path, made)
     print(f"page {path}")
@@ -135,17 +144,10 @@ def write_made(path: Path, maker: str, *content: Any) -> None:
 
 def show_history(args: argparse.Namespace) -> None:
     """Write history.json, history.md and history.html of three runs or more; print the table."""
-    folders, output = [args.folder, *args.others], args.output or args.folder
-    made = history.make_history(
-        folders, [collect(folder, args.batch_sizes, {}) for folder in folders]
-    )
-    write_json(output / "history.json", made, indent=2)
-    write_bytes(output / "history.md", history.as_markdown(made).encode())
-    for line in history.doubts(made):
-        note(f"note: {line}")
-    print(f"{output}: history.json, history.md")
-    print(history.as_text(made))
-    write_made(output / "history.html", "history_page", made)
+    folders = [args.folder, *args.others]
+    reports = [collect(folder, args.batch_sizes, {}) for folder in folders]
+    made = history.make_history(folders, reports)
+    show((args.output or args.folder) / "history", history, made, history.doubts(made))
 
 
 def compare_images(
@@ -182,7 +184,7 @@ def detections_path(folder: Path, report: dict[str, Any]) -> Path:
 
 def show_ladder(folder: Path) -> None:
     """Write ladder.html of what ssd_ladder.py left in a folder."""
-    write_made(folder / "ladder.html", "ladder_page", ladder.read_ladder(folder))
+    write_made(folder / "ladder.html", ladder.read_ladder(folder))
 
 
 def parse_facts(pairs: list[str]) -> dict[str, str]:
@@ -259,8 +261,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def report_run(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     """Write the report of one run, and print its table."""
-    facts = parse_facts(args.fact)
-    report = collect(args.folder, args.batch_sizes, facts, args.latency_limit)
+    report = collect(args.folder, args.batch_sizes, parse_facts(args.fact), args.latency_limit)
     if args.print_best:
         print(report["rows"][report["best"]]["batch"])
         return

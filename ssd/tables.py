@@ -6,6 +6,11 @@ from typing import Any
 Columns = dict[str, tuple[str, int, Callable[[Any], str]]]  # key: title, width, format of a value
 
 
+def percent(value: float) -> str:
+    """Return a share from 0 to 1, such as an mAP, in % with three places."""
+    return f"{100 * value:.3f}"
+
+
 def cells(columns: Columns, rows: Iterable[dict[str, Any]]) -> list[list[str]]:
     """Return a table's cells, headings first; `-` where a row has no value."""
     lines = [[title for title, _, _ in columns.values()]]

@@ -28,7 +28,7 @@ COLUMNS: tables.Columns = {
     "model": ("model", -20, str),
     "fps": ("images/s", 9, "{:.3f}".format),
     "ratio": ("times", 6, "{:.2f}".format),
-    "map": ("mAP", 8, lambda value: f"{100 * value:.3f}"),
+    "map": ("mAP", 8, tables.percent),
     "change": ("change", 8, lambda value: f"{100 * value:+.3f}"),
 }
 

@@ -19,8 +19,8 @@ LOOK_LABELS = "the order of the labels (the boxes are found again under other on
 COLUMNS = {  # of the table: title, width, and how a row's value is shown
     "rung": ("rung", -8, str),
     "engine": ("engine", -12, lambda value: value.split()[0][:12]),
-    "map": ("mAP", 7, lambda value: f"{100 * value:.3f}"),
-    "ap50": ("AP50", 7, lambda value: f"{100 * value:.3f}"),
+    "map": ("mAP", 7, tables.percent),
+    "ap50": ("AP50", 7, tables.percent),
     "change": ("change", 8, lambda value: f"{value:+.3f}"),
     "max_abs": ("largest", 7, lambda value: f"{value:.1e}"),
     "mean_abs": ("mean", 7, lambda value: f"{value:.1e}"),

@@ -58,43 +58,45 @@ def lines(ax: Axes, x: Sequence[int], curves: dict[str, list[float | None]]) -> 
             ax.plot(*zip(*points, strict=True), marker=mark, ms=5, color=color, label=name)
 
 
-def fps(report: dict[str, Any]) -> Figure:
+def by_batch(
+    rows: list[dict[str, Any]],
+    curves: dict[str, list[float | None]],
+    unit: str = "images/s",
+    baseline: float | None = None,
+) -> Figure:
+    """Draw curves over the batch sizes of rows, and the baseline if there is one."""
     figure, ax = axes(2.9)
-    rows = report["rows"]
-    curves = {"inference alone": "fps", "end to end": "end_to_end"}
     batches = [row["batch"] for row in rows]
-    lines(ax, batches, {name: [row[key] for row in rows] for name, key in curves.items()})
+    lines(ax, batches, curves)
+    if baseline:
+        ax.axhline(baseline, color=MUTED, ls=(0, (4, 3)), lw=1.2, label="baseline (GPU)")
     batch_axis(ax, batches)
-    ax.set_ylabel("images/s")
+    ax.set_ylabel(unit)
     legend(ax)
     return figure
+
+
+def speeds(rows: list[dict[str, Any]]) -> dict[str, list[float | None]]:
+    keys = {"inference alone": "fps", "end to end": "end_to_end"}
+    return {name: [row[key] for row in rows] for name, key in keys.items()}
+
+
+def fps(report: dict[str, Any]) -> Figure:
+    return by_batch(report["rows"], speeds(report["rows"]))
 
 
 def latency(report: dict[str, Any]) -> Figure:
-    figure, ax = axes(2.9)
-    rows = report["rows"]
-    batches = [row["batch"] for row in rows]
-    names = {"mean": "mean", "median": "p50", "p99": "p99"}
+    rows, names = report["rows"], {"mean": "mean", "median": "p50", "p99": "p99"}
     curves = {n: [row["latency_ms"].get(p) for row in rows] for n, p in names.items()}
-    lines(ax, batches, curves)
-    batch_axis(ax, batches)
-    ax.set_ylabel("ms per batch")
-    legend(ax)
-    return figure
+    return by_batch(rows, curves, "ms per batch")
 
 
 def published(report: dict[str, Any]) -> Figure | None:
     rows = report["published"]
     if not rows:
         return None
-    figure, ax = axes(2.9)
-    batches = [row["batch"] for row in rows]
-    lines(ax, batches, {f"Ascend {chip}": [row[chip] for row in rows] for chip in ("310", "310P")})
-    ax.axhline(BASELINE_FPS, color=MUTED, ls=(0, (4, 3)), lw=1.2, label="baseline (GPU)")
-    batch_axis(ax, batches)
-    ax.set_ylabel("images/s")
-    legend(ax)
-    return figure
+    curves = {f"Ascend {chip}": [row[chip] for row in rows] for chip in ("310", "310P")}
+    return by_batch(rows, curves, baseline=BASELINE_FPS)
 
 
 def time_split(report: dict[str, Any]) -> Figure | None:
@@ -158,15 +160,8 @@ SPEED: dict[str, Chart] = {
 
 
 def compare_fps(comparison: dict[str, Any]) -> Figure:
-    figure, ax = axes(2.9)
     rows = comparison["rows"]
-    batches = [row["batch"] for row in rows]
-    curves = {side.upper(): [row["fps"][side] for row in rows] for side in ("a", "b")}
-    lines(ax, batches, curves)
-    batch_axis(ax, batches)
-    ax.set_ylabel("images/s")
-    legend(ax)
-    return figure
+    return by_batch(rows, {side.upper(): [row["fps"][side] for row in rows] for side in ("a", "b")})
 
 
 def class_difference(comparison: dict[str, Any]) -> Figure | None:
@@ -207,8 +202,7 @@ def history_ap(history: dict[str, Any]) -> Figure | None:
 def history_fps(history: dict[str, Any]) -> Figure:
     runs = history["runs"]
     figure, ax = axes(3.4, history_width(runs))
-    curves = {"inference alone": "fps", "end to end": "end_to_end"}
-    lines(ax, range(len(runs)), {name: [run[key] for run in runs] for name, key in curves.items()})
+    lines(ax, range(len(runs)), speeds(runs))
     by_run(ax, runs)
     ax.set_ylim(0, ax.get_ylim()[1] * 1.05)
     ax.set_ylabel("images/s")

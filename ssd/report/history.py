@@ -19,11 +19,11 @@ NAME = 18  # columns of a run's name on a terminal
 COLUMNS = {  # of the short table: title, width, and how a run's value is shown
     "name": ("run", -NAME, lambda name: name if len(name) <= NAME else f"…{name[1 - NAME :]}"),
     "finished": ("finished, UTC", -16, lambda moment: as_minutes(moment)),
-    "map": ("mAP", 7, lambda value: f"{100 * value:.3f}"),
+    "map": ("mAP", 7, tables.percent),
     "map_change": ("change", 7, lambda value: f"{100 * value:+.3f}"),
-    "fps": ("fps", 9, lambda value: f"{value:.3f}"),
-    "fps_ratio": ("ratio", 5, lambda value: f"{value:.3f}"),
-    "end_to_end": ("end-to-end", 10, lambda value: f"{value:.3f}"),
+    "fps": ("fps", 9, "{:.3f}".format),
+    "fps_ratio": ("ratio", 5, "{:.3f}".format),
+    "end_to_end": ("end-to-end", 10, "{:.3f}".format),
 }
 GAP = " "  # between columns: two would not fit 80
 LEGEND = "mAP in %. Change, in points, and ratio: against the run before."

@@ -23,11 +23,11 @@ FACT_FORMS = {  # facts printed above the table, and the form of each
 COLUMNS = {  # columns of the table: title, width, and the format of a value
     "model": ("model", -18, str),
     "batch": ("batch", 5, str),
-    "goal_map": ("goal mAP", 8, lambda value: f"{100 * value:.3f}"),
-    "map": ("mAP", 7, lambda value: f"{100 * value:.3f}"),
-    "baseline_fps": ("base fps", 8, lambda value: f"{value:.3f}"),
-    "fps": ("fps", 9, lambda value: f"{value:.3f}"),
-    "end_to_end": ("end-to-end", 10, lambda value: f"{value:.3f}"),
+    "goal_map": ("goal mAP", 8, tables.percent),
+    "map": ("mAP", 7, tables.percent),
+    "baseline_fps": ("base fps", 8, "{:.3f}".format),
+    "fps": ("fps", 9, "{:.3f}".format),
+    "end_to_end": ("end-to-end", 10, "{:.3f}".format),
 }
 TIMES = {  # columns of the table of latencies
     "batch": ("ms: batch", 9, str),
