@@ -27,7 +27,7 @@ STAT_LINES = {  # COCO's 12 numbers in its order: IoU, object size, detections o
     "AR_medium": ("0.50:0.95", "medium", 100),
     "AR_large": ("0.50:0.95", "large", 100),
 }
-SCORERS = ("hotcoco", "pycocotools")  # the same numbers to the last bit
+SCORERS = ("hotcoco", "pycocotools")  # the same to the last bit; before NumPy 2.3, but for that bit
 GOAL_MAP = 0.23  # MLPerf's target for this network, on COCO
 NOTHING = "nothing to find"  # printed in place of a score that is None
 
