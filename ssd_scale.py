@@ -189,13 +189,13 @@ def claim(args: argparse.Namespace, made_from: dict[str, Any]) -> Path:
     return folder
 
 
-def score(args: argparse.Namespace, data: coco.DataSet, folder: Path) -> None:
-    """Score the rows as ssd_postprocess.py does, and print its lines."""
+def score(args: argparse.Namespace, data: coco.DataSet, images: Any) -> None:
+    """Score the rows of the images as ssd_postprocess.py does, and print its lines."""
     import ssd_postprocess
     from ssd.scale import rows
 
     place = {image["id"]: i for i, image in enumerate(data.selected)}
-    results = rows.to_results(rows.read_parts(folder))
+    results = rows.to_results(rows.within(images, rows.read_parts(args.output / ROWS)))
     found = sorted(results, key=lambda result: place[result["image_id"]])
     path = args.output / "detections.json"
     write_json(path, found)
@@ -218,11 +218,11 @@ def main(argv: list[str] | None = None) -> int:
         folder = claim(args, made_from)
         todo = rows.without(images, rows.read_parts(folder, ["path"]))
         facts = detect(args, todo, data, batch, folder) if len(todo) else {}
-        done = rows.read_parts(folder, ["path", "error"])
+        done = rows.within(images, rows.read_parts(folder, ["path", "error"]))
         left = len(rows.without(images, done))
         if left:
             raise KitError(f"{args.output}: {left} of {len(images)} images have no row; --resume")
-        return report(args, data, done, facts | {"made_from": made_from})
+        return report(args, data, images, done, facts | {"made_from": made_from})
 
 
 def detect(
@@ -253,10 +253,12 @@ def counted(number: int, things: str) -> str:
     return f"{number} {things[:-1] if number == 1 else things}"
 
 
-def report(args: argparse.Namespace, data: Any, done: Any, facts: dict[str, Any]) -> int:
+def report(
+    args: argparse.Namespace, data: Any, images: Any, done: Any, facts: dict[str, Any]
+) -> int:
     """Print and write the figures of a run, and score it; return the exit status.
 
-    done: path and error of all rows. facts: of rows.collect, {} if nothing was left to do.
+    done: path and error of the images' rows. facts: of rows.collect, {} if nothing was left to do.
     """
     errors = done["error"].drop_null().to_pylist()
     for error in errors[:5]:
@@ -272,7 +274,7 @@ def report(args: argparse.Namespace, data: Any, done: Any, facts: dict[str, Any]
         line += "".join(f", {counted(facts[key], key)}" for key in ("hosts", "actors"))
     print(line)
     if args.data or args.annotation:
-        score(args, data, args.output / ROWS)
+        score(args, data, images)
     return 1 if errors else 0
 
 

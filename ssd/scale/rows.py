@@ -51,6 +51,11 @@ def without(images: pa.Table, done: pa.Table) -> pa.Table:
     return images.filter(pc.invert(pc.is_in(images["path"], done["path"])))
 
 
+def within(images: pa.Table, done: pa.Table) -> pa.Table:
+    """Return those rows of `done` that are of one of the images, and not of a former run's."""
+    return done.filter(pc.is_in(done["path"], images["path"]))
+
+
 class Writer:
     """Collects rows, and writes a file of at least PART as soon as they are there."""
 

@@ -207,6 +207,34 @@ def test_a_killed_run_leaves_nothing_and_goes_on(tmp_path, alone):
         ssd_scale.main([*options, "--resume", "--score", "0.7"])
 
 
+@needs_ray
+def test_rows_of_other_images_are_neither_counted_nor_scored(
+    data, light_onnx, tmp_path, monkeypatch, capsys
+):
+    from ssd.scale import rows
+
+    import pyarrow
+
+    def one_box_each(args, todo, data, batch, folder):
+        found = {"boxes": [[1, 2, 10, 9]], "labels": [1], "category_ids": [3], "scores": [0.9]}
+        made = [{"path": row["path"], "image_id": row["image_id"]} for row in todo.to_pylist()]
+        writer = rows.Writer(folder)
+        writer.add(pyarrow.Table.from_pylist([row | found for row in made], rows.SCHEMA))
+        writer.flush()
+        return {}
+
+    monkeypatch.setattr(ssd_scale, "detect", one_box_each)
+    moved = shutil.copytree(data / "val2017", tmp_path / "moved")
+    options = ["--model", light_onnx, "--data", data, "--output", tmp_path / "out"]
+    for more in ([], ["--images", moved, "--resume"]):
+        assert ssd_scale.main([*map(str, options), *map(str, more)]) == 0
+        printed = capsys.readouterr().out
+        assert "\n40 images, 0 errors\n" in printed
+        assert printed.splitlines()[-1] == "Current AP: 1.00000 AP goal: none"
+    assert len(rows_of(tmp_path / "out")) == 80
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) == 40
+
+
 def test_without_ray_the_requirements_file_is_named(monkeypatch, tmp_path):
     monkeypatch.setattr(ssd_scale, "find_spec", lambda name: None)
     with pytest.raises(KitError, match=r"ray; install requirements-scale\.txt"):
