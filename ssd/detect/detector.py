@@ -64,10 +64,9 @@ def find(
 
     Raises KitError for NaN.
     """
-    ploc, plabel = (output.astype(np.float32, copy=False) for output in outputs)
     ids = coco.category_ids({"categories": detector.categories})
     entry = {"id": 0, "width": size[0], "height": size[1]}
-    found = decode_image(entry, ploc, plabel, ids)
+    found = decode_image(entry, *outputs, ids)
     if found is None:
         raise KitError(f"{name}: NaN or infinite outputs; check the model's precision")
     return found[found.score >= detector.score]

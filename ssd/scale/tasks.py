@@ -126,7 +126,7 @@ class Detect:
         """Return the model's labels 1, 2, ... and the category id of each: (labels - 1,) int64."""
         labels, ids = np.arange(1, self.engine.labels), self.plan.category_ids
         if ids is None:
-            known = np.array([category["id"] for category in coco.COCO_CATEGORIES])
+            known = coco.category_ids({"categories": coco.COCO_CATEGORIES})
             ids = known if len(known) == len(labels) else labels
         if len(ids) != len(labels):
             raise KitError(
@@ -162,8 +162,7 @@ class Detect:
 
     def find(self, image: dict[str, Any], outputs: list[np.ndarray]) -> dict[str, Any]:
         """Return what was found in an image, as the columns of rows.SCHEMA."""
-        ploc, plabel = (output.astype(np.float32, copy=False) for output in outputs)
-        found = decode_image(image | {"id": 0}, ploc, plabel, self.labels)
+        found = decode_image(image | {"id": 0}, *outputs, self.labels)
         if found is None:
             return {"error": f"{image['path']}: {NOT_FINITE}"}
         found = found[found.score >= self.plan.score]
