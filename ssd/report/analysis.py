@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ssd import coco, coco_eval
+from ssd import coco
 from ssd.detections import Detections
 from ssd.report import choice, diagnosis, matching, metrics, thresholds
 from ssd.report.matching import Analysis
@@ -14,11 +14,11 @@ CONFUSIONS = 20  # length of the list of the most frequent confusions
 
 def examine(
     data: coco.DataSet, detections: Detections, score: float
-) -> tuple[Analysis, np.ndarray]:
+) -> tuple[Analysis, Detections, np.ndarray]:
     """Find what became of each detection; return it with a `detail` of score and thresholds alone.
 
-    And the confusion matrix of ssd.report.metrics.confusion. Detections of images or categories
-    that are not in the data set are left out.
+    And the detections of images and categories that are in the data set, which alone count, and the
+    confusion matrix of ssd.report.metrics.confusion.
     Raises KitError if the annotations cannot be scored.
     """
     coco.check_scorable(data.instances, data.annotation)
@@ -26,12 +26,13 @@ def examine(
     names_by_id = dict(sorted(coco.category_names(data.instances).items()))
     ids = np.array(list(names_by_id), np.int64)
     truth = matching.true_boxes(data.instances["annotations"], image_ids, ids)
-    found = matching.found_boxes(matching.select(detections, image_ids, ids), image_ids, ids)
+    detections = matching.select(detections, image_ids, ids)
+    found = matching.found_boxes(detections, image_ids, ids)
     outcome = matching.match(truth, found)
     counts, given = metrics.confusion(truth, found, outcome, len(ids), score)
     detail = {"score": score, "by_score": {"thresholds": sorted({*thresholds.STEPS, score})}}
     names = list(names_by_id.values())
-    return Analysis(detail, image_ids, truth, found, outcome, given, names), counts
+    return Analysis(detail, image_ids, truth, found, outcome, given, names), detections, counts
 
 
 def analyse(
@@ -43,13 +44,12 @@ def analyse(
     in the confusion matrix, the classes' counts and the gallery, until the reader chooses another.
     Raises KitError if the annotations cannot be scored.
     """
-    analysis, counts = examine(data, detections, score)
+    analysis, detections, counts = examine(data, detections, score)
     truth, found, outcome = analysis.truth, analysis.found, analysis.outcome
     image_ids, names = analysis.image_ids.tolist(), analysis.names
     ids = sorted(coco.category_names(data.instances))
-    detections = matching.select(detections, analysis.image_ids, np.array(ids, np.int64))
-    precision = coco_eval.score(data.instances, detections, image_ids).precision
     evaluation = diagnosis.evaluate(data.instances, detections, image_ids)
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
     steps = analysis.detail["by_score"]["thresholds"]
     classes = [
         {"id": ids[k], "name": names[k]} | row

@@ -24,7 +24,7 @@ def compare_images(
     most, the worst first, with the counts of both runs.
     Raises KitError if the annotations cannot be scored.
     """
-    sides = tuple(examine(data, found, score)[0] for found in detections)
+    sides, detections, _ = zip(*(examine(data, found, score) for found in detections), strict=True)
     image_ids = sides[0].image_ids.tolist()
     evaluations = [diagnosis.evaluate(data.instances, found, image_ids) for found in detections]
     counts = [
