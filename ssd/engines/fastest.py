@@ -6,12 +6,11 @@ import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssd import coco, coco_eval, tables
+from ssd import coco, tables
 from ssd.cli import KitError, note, positive, seconds
 from ssd.engines import open_engine
 from ssd.engines.base import Engine
 from ssd.engines.choice import find_model
-from ssd.engines.in_process import check_labels, images_of, run_to_detections
 from ssd.engines.timing import settle, time_pure
 from ssd.files import scratch_folder
 
@@ -105,6 +104,10 @@ def speeds(opened: dict[Way, Engine], batch: int, duration: float) -> dict[Way, 
 
 def mean_ap(engine: Engine, data: coco.DataSet, batch: int, workers: int) -> float | None:
     """Return the mAP of a data set's selected images."""
+    # late, as in `measure`: the doctor is to start without the packages that it looks for
+    from ssd import coco_eval
+    from ssd.engines.in_process import images_of, run_to_detections
+
     sources = list(zip(data.selected, images_of(data), strict=True))
     with scratch_folder(Path(tempfile.gettempdir()), "ssd_measure.") as folder:
         size = engine.batch or batch
@@ -123,6 +126,8 @@ def measure(
     """
     opened = open_ways(ways_of(models))
     if data:
+        from ssd.engines.in_process import check_labels
+
         for way, engine in opened.items():
             check_labels(way.model, engine.labels, data)
     found, rows = speeds(opened, batch, duration), []

@@ -1,13 +1,14 @@
 """The doctor tells what is there and what is not, and its status says whether a run can work."""
 
 import importlib.metadata
+import subprocess
 import sys
 from pathlib import Path
 
 import ssd_doctor
 
 import pytest
-from models import RUNTIME, STANDIN
+from models import ROOT, RUNTIME, STANDIN
 
 
 @pytest.fixture
@@ -173,6 +174,14 @@ def test_old_and_missing_packages_are_problems(tmp_path, monkeypatch):
     assert [fact.state for fact in facts] == ["problem", "problem"]
     assert "older than 999.1" in facts[0].text
     assert facts[1].text == "no-such-package: not installed"
+
+
+def test_it_starts_without_the_packages_that_it_looks_for():
+    packages = ["cv2", "hotcoco", "matplotlib", "onnxruntime", "orjson", "PIL", "simplejpeg"]
+    block = f"import sys; sys.modules.update(dict.fromkeys({packages}))"
+    command = [sys.executable, "-c", f"{block}; import ssd_doctor"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_onnxruntime_of_another_maker_counts(monkeypatch):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import ssd_doctor
 from ssd.cli import KitError
-from ssd.engines import fastest
+from ssd.engines import fastest, in_process
 from ssd.engines.fastest import Way
 
 import pytest
@@ -45,7 +45,7 @@ def test_ways_are_held_against_the_first_with_what_each_costs(engines, monkeypat
     engines(times | {("openvino", "f32", PLAIN): None, ("openvino", "int8", INT8): 20.0})
     aps = {100.0: 0.5, 50.0: 0.4875, 20.0: None}
     monkeypatch.setattr(fastest, "mean_ap", lambda engine, *_: aps[engine.milliseconds])
-    monkeypatch.setattr(fastest, "check_labels", lambda *_: None)
+    monkeypatch.setattr(in_process, "check_labels", lambda *_: None)
     rows = fastest.measure([PLAIN, INT8], 4, 1, object(), 1)
     shown = [[row[key] for key in fastest.COLUMNS] for row in rows]
     assert shown == [
