@@ -1,6 +1,6 @@
 """How far two runs agree: raw outputs, and detections."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ssd.boxes import match_boxes
@@ -103,3 +103,12 @@ def match_rate(above: Detections, below: Detections, any_label: bool = False) ->
         allowed = (a.category_id[:, None] == b.category_id) | any_label  # (K, M)
         found += int((match_boxes(a.ltrb, b.ltrb, allowed, SAME_IOU) >= 0).sum())
     return found / len(above) if len(above) else None
+
+
+def rank_falls(falls: Sequence[float]) -> list[int]:
+    """Return the places of layers that fall, by how far they do, negative: the first comes first.
+
+    The others follow by depth. No number is the deepest fall.
+    """
+    deepest = np.nan_to_num(np.asarray(falls, np.float64), nan=-np.inf)
+    return [*range(len(deepest))[:1], *(1 + np.argsort(deepest[1:], kind="stable")).tolist()]

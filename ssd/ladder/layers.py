@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssd.agreement import Difference
+from ssd.agreement import Difference, rank_falls
 from ssd.cli import KitError
 from ssd.engines import open_engine
 from ssd.engines.onnxruntime import import_onnxruntime
@@ -179,7 +179,7 @@ def falls(found: list[LayerDifference]) -> list[LayerDifference]:
     The first of them in graph order comes first, then the others, those that fall most first.
     """
     fallen = [layer for layer in found if not layer.before - layer.cosine < FALL]
-    return fallen[:1] + sorted(fallen[1:], key=lambda layer: layer.cosine - layer.before)
+    return [fallen[i] for i in rank_falls([layer.cosine - layer.before for layer in fallen])]
 
 
 def describe_layers(found: list[LayerDifference], lost: str) -> list[str]:

@@ -3,11 +3,10 @@
 from pathlib import Path
 from typing import Any
 
+from ssd.agreement import rank_falls
 from ssd.cli import KitError
 from ssd.files import read_json
 from ssd.report.compare import verdict
-
-import numpy as np
 
 
 def read_ladder(folder: Path) -> dict[str, Any]:
@@ -39,11 +38,10 @@ def read_ladder(folder: Path) -> dict[str, Any]:
 
 def layers_of(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Return the layers, no number being None, and the places of those that fall, in order."""
-    falls = [row["cosine"] - row["before"] for row in rows]
     fallen = [i for i, row in enumerate(rows) if row["falls"]]
     known = [
         {key: None if value != value else value for key, value in row.items()}  # NaN
         for row in rows
     ]
-    ranked = fallen[:1] + sorted(fallen[1:], key=lambda i: np.nan_to_num(falls[i], nan=-np.inf))
-    return {"layers": known, "fallen": ranked}
+    order = rank_falls([rows[i]["cosine"] - rows[i]["before"] for i in fallen])
+    return {"layers": known, "fallen": [fallen[i] for i in order]}

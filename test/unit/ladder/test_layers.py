@@ -272,6 +272,8 @@ def test_the_first_layer_that_falls_comes_first_then_those_that_fall_most():
     assert falls(found[:1]) == []
     nan = differences((1, 1), (1, math.nan), (math.nan, math.nan))
     assert [layer.name for layer in falls(nan)] == ["n1", "n2"]
+    mixed = differences((1, 0.99), (1, 0.9), (1, math.nan), (1, 0.8))
+    assert [layer.name for layer in falls(mixed)] == ["n0", "n2", "n3", "n1"]
 
 
 def test_long_lists_of_layers_are_cut_and_counted():
