@@ -12,6 +12,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from multiprocessing import connection, get_context, parent_process
+from queue import SimpleQueue
 from typing import Any
 
 from ssd import signal_with_parent
@@ -91,9 +92,19 @@ def _serve(
     end_with_parent()
     for end in inherited:
         end.close()
-    with suppress(EOFError, OSError):  # the parent has closed its end
-        while True:
-            job = pipe.recv()
+    jobs: SimpleQueue[tuple | None] = SimpleQueue()
+
+    def take() -> None:  # beside the work: a large job and a large answer would wait for each other
+        try:
+            with suppress(EOFError, OSError):  # the parent has closed its end
+                while True:
+                    jobs.put(pipe.recv())
+        finally:
+            jobs.put(None)
+
+    threading.Thread(target=take, daemon=True).start()
+    with suppress(OSError):  # as above
+        while (job := jobs.get()) is not None:
             try:
                 answer = True, work(*job)
             except Exception as error:
@@ -105,8 +116,8 @@ class Pool:
     """Worker processes that run `work` on jobs; results come in the order of the jobs.
 
     Each worker has a pipe of its own, so that one that is killed, even in the middle of an answer,
-    is noticed: then KitError is raised, where concurrent.futures may wait for ever. Results are to
-    be small (some kilobytes). With one worker the work is done in this process.
+    is noticed: then KitError is raised, where concurrent.futures may wait for ever. With one worker
+    the work is done in this process.
     method: `fork` starts quickest; `spawn` where the process has threads, as engines do.
     """
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -130,6 +131,18 @@ def test_an_idle_worker_that_is_killed_is_noticed_by_its_next_job():
             process.kill()
             process.join()
         list(pool.map((n,) for n in range(4)))
+
+
+def test_large_jobs_and_large_answers_do_not_wait_for_each_other():
+    jobs = [(bytes([n]) * 1_000_000,) for n in range(12)]
+    found = []
+    with Pool(bytes, 2) as pool:
+        thread = threading.Thread(target=lambda: found.extend(pool.map(jobs)), daemon=True)
+        thread.start()
+        thread.join(60)
+        for process in pool.processes if thread.is_alive() else []:
+            process.kill()
+    assert found == [data for (data,) in jobs]
 
 
 def test_a_large_job_reaches_a_worker_that_is_busy():
