@@ -28,7 +28,8 @@ from ssd.cli import ArgumentParser, KitError, positive, run_main, seconds, sizes
 from ssd.engines import add_engine_arguments, check_precision, input_and_labels, open_engine
 from ssd.engines.choice import Choice, choose, find_model
 from ssd.engines.in_process import check_labels, images_of, inputs_of
-from ssd.engines.job import Job, batch_size, run
+from ssd.engines.job import batch_size, run
+from ssd.engines.record import WHOLE, Job
 from ssd.engines.shards import read_shard
 from ssd.engines.timing import SECONDS
 from ssd.files import locked, write_bytes
@@ -36,7 +37,6 @@ from ssd.tensors import tensor_files
 from ssd.workers import add_workers_argument
 
 DEFAULT_NAME = "%Y_%m_%d-%H_%M_%S"  # of the output folder, as ais_bench has it
-WHOLE = (0, 1)  # the shard that is everything
 TIMES = {"mean": "mean", "median": "median", "percentile(99%)": "p99"}  # of a summary, shown
 
 

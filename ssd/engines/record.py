@@ -13,7 +13,9 @@ from ssd.files import digest, digest_files, read_record, sha256
 from ssd.tensors import tensor_id, whole_outputs
 from ssd.workers import num_cpus
 
-FIXED = {"model_sha256", "images", "annotation", "route", "precision"}  # another run if they differ
+WHOLE = (0, 1)  # the shard that is everything
+# another run if they differ
+FIXED = {"model_sha256", "images", "shard", "annotation", "route", "precision"}
 
 
 class Job(NamedTuple):
@@ -73,9 +75,10 @@ def record(job: Job, engine: str, size: int) -> dict[str, Any]:
         return found | {"threads": os.environ.get("OMP_NUM_THREADS")}  # which bounds engines
     route = "in process" if job.choice.in_process else "files"
     found |= {"images": digest(job.ids()), "inputs": digest_files(job.inputs), "route": route}
-    if job.choice.in_process:  # labels and sizes of images come from it
-        found["annotation"] = sha256(job.data.annotation)
-    return found
+    found["shard"] = list(job.shard)
+    if job.choice.in_process:  # labels and sizes of images come from the annotation file
+        return found | {"annotation": sha256(job.data.annotation)}
+    return found | {"outfmt": job.outfmt}
 
 
 def find_kept(job: Job, made_from: dict[str, Any]) -> dict[str, Any] | None:

@@ -89,6 +89,21 @@ def test_timing_by_time_is_kept_and_says_what_it_ran_on(job, engine):
     assert engine.calls > 0
 
 
+def test_a_part_does_not_pass_for_the_whole(job):
+    in_process = {"choice": Choice("onnxruntime", "cpu", None, True)}
+    assert run(job(**in_process, shard=(0, 2)), force=False)["images"] == 3  # of batches of two
+    for shard in [(0, 1), (1, 2)]:
+        with pytest.raises(KitError, match="holds a run that differs in shard; "):
+            run(job(**in_process, shard=shard), force=False)
+    assert run(job(**in_process), force=True)["images"] == 5
+
+
+def test_outputs_of_another_format_are_made_again(job):
+    run(job(), force=False)
+    assert run(job(outfmt="NPY"), force=False)["images"] == 5
+    assert {path.suffix for path in job().target.glob("tensor*")} == {".npy"}
+
+
 def test_without_an_output_nothing_is_kept(job, engine):
     for _ in range(2):
         run(job(target=None), force=False)
