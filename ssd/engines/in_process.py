@@ -98,6 +98,11 @@ def decode_batch(
     )
 
 
+def note_files(folder: Path) -> list[Path]:
+    """Return the files of a run's notes, in order. They go once its detections are written."""
+    return sorted(folder.glob("part-*.npz"))
+
+
 class Notes:
     """The detections that a run has so far, and on disk those of its former tries."""
 
@@ -105,7 +110,7 @@ class Notes:
         self.folder = folder
         self.found: dict[int, Detections | None] = {}  # by image id, in the order of the run
         self.fresh: list[int] = []  # image ids that are not on disk
-        self.parts = sorted(folder.glob("part-*.npz"))
+        self.parts = note_files(folder)
         for path in self.parts:
             with np.load(path) as file:
                 kept = Detections(*(file[name] for name in FIELDS))
@@ -135,11 +140,6 @@ class Notes:
         self.parts.append(path)
         self.fresh.clear()
 
-    def clear(self) -> None:
-        """Remove what is on disk."""
-        for path in self.parts:
-            path.unlink()
-
 
 def run_to_detections(
     engine: Engine,
@@ -154,7 +154,7 @@ def run_to_detections(
     """Run the model over images, decoding beside it.
 
     from_images: `sources` holds the images themselves, which threads turn into inputs on the way.
-    folder: where the notes lie while the run lasts; those that are there are of the same run.
+    folder: where the notes lie; those that are there are of the same run.
     Returns the times, the detections in the order of the data set, and how many images were run.
     Raises KitError if outputs are not finite, an image is bad, or a worker was killed.
     """
@@ -172,8 +172,9 @@ def run_to_detections(
     decoding: deque[list[dict[str, Any]]] = deque()
     work = partial(decode_batch, category_ids=coco.category_ids(data.instances))
     try:
+        batches = -(-len(todo) // size)
         with (
-            Pool(work, workers, "spawn") as pool,  # an engine's threads bar forking
+            Pool(work, min(workers, batches), "spawn") as pool,  # an engine's threads bar forking
             ThreadPoolExecutor(REDUCERS) as threads,
         ):
 
@@ -212,7 +213,6 @@ def run_to_detections(
         notes.flush()
     images = [image for image in data.selected if image["id"] in notes.found]
     joined = join_images(folder, images, [notes.found[image["id"]] for image in images])
-    notes.clear()
     seconds = times.seconds | {"decode": busy}
     if from_images:
         seconds |= {

@@ -11,7 +11,7 @@ from ssd.cli import KitError, note
 from ssd.detections import check_room, write_detections
 from ssd.engines import checkpoint_of, input_and_labels, open_engine
 from ssd.engines.base import Engine
-from ssd.engines.in_process import check_labels, run_to_detections
+from ssd.engines.in_process import check_labels, note_files, run_to_detections
 from ssd.engines.inference import Times, files_info, run_to_files, shard_of, summary_of
 from ssd.engines.record import FIXED, Job, find_kept, record
 from ssd.engines.shards import run_shards
@@ -162,6 +162,8 @@ def run_engine(job: Job, engine: Engine, size: int) -> dict[str, Any]:
             engine, mine, size, job.loop, job.data, job.target, job.workers, job.from_images
         )
         write_detections(job.beside("_detections.json"), detections)
+        for path in note_files(job.target):
+            path.unlink()
     else:
         done = job.whole_outputs()
         paths = [path for path in job.inputs if tensor_id(path) not in done]

@@ -7,6 +7,7 @@ import signal
 from ssd import cli
 from ssd.cli import KitError, Stopped
 from ssd.engines import in_process as in_process_module
+from ssd.engines import job as jobs
 from ssd.engines.choice import Choice
 from ssd.engines.job import run
 from ssd.files import digest, sha256
@@ -99,6 +100,22 @@ class Spy:
             self.flush(notes)
 
         return flush
+
+
+def test_a_run_whose_detections_cannot_be_written_keeps_what_it_found(job, engine, monkeypatch):
+    def full(*_):
+        raise KitError("no space")
+
+    with monkeypatch.context() as patch, pytest.raises(KitError, match="no space"):
+        patch.setattr(jobs, "write_detections", full)
+        run(job(**IN_PROCESS), force=False)
+    assert engine.calls == 3
+    assert run(job(**IN_PROCESS), force=False)["images"] == 0 and engine.calls == 0
+    whole = job(**IN_PROCESS, target=job().target.with_name("whole"))
+    run(whole, force=False)
+    pair = [made.beside("_detections.json").read_bytes() for made in (whole, job())]
+    assert pair[0] == pair[1]
+    assert not list(job().target.glob("part-*"))
 
 
 @pytest.mark.parametrize("harm", ["cut", "gone"])
