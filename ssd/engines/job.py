@@ -226,6 +226,7 @@ def run_cards(job: Job) -> dict[str, Any]:
     """Run a job on several cards, in a process each; return its part of the summary."""
     image_ids = [image["id"] for image in job.data.selected]
     devices = job.choice.device.split(",")
-    summary, found = run_shards(job.script, job.argv, devices, job.target, image_ids)
+    share = ["--workers", str(max(1, job.workers // len(devices)))]  # of each, or all have all
+    summary, found = run_shards(job.script, job.argv + share, devices, job.target, image_ids)
     write_detections(job.beside("_detections.json"), found)
     return summary
