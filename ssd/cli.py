@@ -126,8 +126,10 @@ class Stop(threading.Event):
     signum = 0
 
     def __enter__(self) -> "Stop":
-        heard = [signum for signum in ENDING if signal.getsignal(signum) != signal.SIG_IGN]
-        self.before = {signum: signal.signal(signum, self._hear) for signum in heard}
+        before = {signum: signal.getsignal(signum) for signum in ENDING}
+        self.before = {signum: it for signum, it in before.items() if it != signal.SIG_IGN}
+        for signum in self.before:  # which a signal from now on finds whole
+            signal.signal(signum, self._hear)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -81,3 +81,26 @@ def test_a_signal_that_a_library_turns_into_an_error_is_still_that_signal():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 143
     assert done.stderr == "-c: stopped by SIGTERM; what was done is kept\n"
+
+
+STOPPED_AS_IT_BEGINS = """
+import os, signal
+from ssd.cli import Stop, run_main
+def main():
+    install = signal.signal
+    def signal_once_installed(signum, handler):
+        before = install(signum, handler)
+        os.kill(os.getpid(), signal.SIGINT)
+        return before
+    signal.signal = signal_once_installed
+    with Stop():
+        print("not to be printed")  # a second signal has come
+run_main(main)
+"""
+
+
+def test_a_signal_is_heard_in_the_moment_in_which_a_stage_begins_to_listen():
+    command = [sys.executable, "-c", STOPPED_AS_IT_BEGINS]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "-c: stopped by SIGINT; what was done is kept\n"
