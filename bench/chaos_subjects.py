@@ -44,9 +44,10 @@ class Subject:
     def expected(self, scratch: Path) -> tuple[Any, float]:
         """Return what `product` returns of a run that nobody killed, and the seconds it took."""
         if self.reference is None:
-            out, start = scratch / "expected", time.perf_counter()
+            out = scratch / "expected"
             self.prepare(out)
-            subprocess.run(self.command(out), check=True, capture_output=True)
+            command, start = self.command(out), time.perf_counter()  # what it reads is made now
+            subprocess.run(command, check=True, capture_output=True)
             self.reference = self.product(out), time.perf_counter() - start
             shutil.rmtree(out)
         return self.reference
