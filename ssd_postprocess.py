@@ -196,6 +196,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="hotcoco (default) or pycocotools: the same numbers, 30 times slower",
     )
     args = parser.parse_args(argv)
+    if args.remove_outputs and args.score_only:
+        parser.error("--remove-outputs needs --bin-input")
     if args.remove_outputs and not args.detections and not args.check:
         parser.error("--remove-outputs needs --detections, which take their place")
     return args

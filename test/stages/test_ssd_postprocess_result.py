@@ -1,4 +1,4 @@
-"""What ssd_postprocess.py prints and keeps where a score is none or has a warning."""
+"""What ssd_postprocess.py prints, keeps and removes."""
 
 import argparse
 import json
@@ -8,6 +8,7 @@ import ssd_postprocess
 from ssd import coco
 
 import numpy as np
+import pytest
 
 
 def test_nothing_to_find_is_said_in_words(tiny_coco, tmp_path, monkeypatch, capsys):
@@ -69,3 +70,17 @@ def test_scores_of_outputs_that_changed_since_are_made_again(tiny_coco, tmp_path
         ssd_postprocess.main(["--data", str(tiny_coco), "--bin-input", "bs1", "--workers", "1"])
         seen.append(os.stat("result.log").st_mtime_ns)  # written with each score
     assert seen[0] == seen[1] < seen[2] == seen[3]
+
+
+@pytest.mark.parametrize(
+    ("options", "needed"),
+    [
+        (["--bin-input", "o"], "--detections, which take their place"),
+        (["--score-only", "d.json", "--detections", "e.json"], "--bin-input"),
+    ],
+)
+def test_outputs_are_removed_only_where_there_are_some(options, needed, capsys):
+    with pytest.raises(SystemExit) as left:
+        ssd_postprocess.parse_args([*options, "--remove-outputs"])
+    assert left.value.code == 2
+    assert capsys.readouterr().err.endswith(f"error: --remove-outputs needs {needed}\n")
