@@ -26,7 +26,7 @@ from ssd import coco, tables  # a copied script needs ssd/ beside it
 from ssd.ascend import pythons
 from ssd.ascend.ais_bench import add_tool_arguments
 from ssd.ascend.checks import Fact, check_cards, check_tool, check_toolkit
-from ssd.cli import SOURCES, ArgumentParser, KitError, first_few, note, run_main
+from ssd.cli import CHECKPOINT, SOURCES, ArgumentParser, KitError, first_few, note, run_main
 from ssd.engines import fastest
 from ssd.engines.onnxruntime import import_onnxruntime
 from ssd.engines.openvino import import_openvino
@@ -37,7 +37,6 @@ from ssd.workers import num_cpus
 PYTHONS = ((3, 10), (3, 13))  # oldest and newest that are tested
 REQUIREMENTS = Path(__file__).parent / "requirements-infer.txt"
 INSTEAD = {"onnxruntime": ("onnxruntime-cann", "onnxruntime-gpu")}  # the same module for others
-CHECKPOINT = Path("models/iter_183250.pt")
 IDENTITY = (  # ONNX, one Identity node, opset 11: an inference host has no onnx to make one
     b'\x08\x06:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04'
     b"\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x0b"

@@ -24,7 +24,7 @@ from typing import Any
 from ssd import coco, detections  # a copied script needs ssd/ beside it
 from ssd.agreement import compare_outputs, match_rate
 from ssd.ascend.ais_bench import add_tool_arguments
-from ssd.cli import ArgumentParser, KitError, fraction, note, positive, run_main
+from ssd.cli import CHECKPOINT, ArgumentParser, KitError, fraction, note, positive, run_main
 from ssd.engines import check_same_checkpoint, input_and_labels
 from ssd.engines.in_process import check_labels
 from ssd.files import locked, read_json, write_bytes, write_json
@@ -39,7 +39,7 @@ from ssd.ladder.plan import (
     read_plan,
     run_again,
 )
-from ssd.ladder.rungs import CHECKPOINT, RUNGS, find_rungs
+from ssd.ladder.rungs import RUNGS, find_rungs
 from ssd.ladder.table import GOAL, as_page, as_text, make_ladder
 
 TOLERANCE = 0.5  # points of mAP
@@ -179,7 +179,7 @@ def add_plan_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--pth-path",
         metavar="FILE",
-        default=CHECKPOINT,
+        default=str(CHECKPOINT),
         help=f"checkpoint; empty leaves PyTorch out (default: {CHECKPOINT}, if it is there)",
     )
     parser.add_argument(

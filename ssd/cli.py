@@ -23,6 +23,7 @@ SOURCES = {  # where what the kit reads is fetched from, for messages
     "4845219a98e5426199b59b149d3a9a56",
     "trunk": "https://download.pytorch.org/models/resnet34-333f7ec4.pth",
 }
+CHECKPOINT = Path("models/iter_183250.pt")  # where it is looked for
 PULSE = 30  # seconds between lines of progress where there is no terminal
 
 

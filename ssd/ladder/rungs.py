@@ -9,10 +9,8 @@ from typing import NamedTuple
 from ssd.ascend.ais_bench import find_tool
 from ssd.ascend.npu_smi import card_notes, check_cards
 from ssd.ascend.om import read_sidecar
-from ssd.cli import KitError, note
+from ssd.cli import CHECKPOINT, KitError, note
 from ssd.onnx_graph import count_int8
-
-CHECKPOINT = "models/iter_183250.pt"  # may be missing, unlike one that the user names
 
 
 class Rung(NamedTuple):
@@ -66,7 +64,7 @@ def find_rungs(
         model = Path(checkpoint) if name == "pytorch" else folder / rung.file
         if model.is_file():
             models[name] = model
-        elif name == "pytorch" and checkpoint not in ("", CHECKPOINT):
+        elif name == "pytorch" and checkpoint and model != CHECKPOINT:
             raise KitError(f"{model}: no such checkpoint; correct --pth_path, or leave it empty")
         else:
             missing[name] = rung.make

@@ -1,12 +1,13 @@
 """Which rungs can be run here, with which model, and in what precision."""
 
+import re
 from pathlib import Path
 
-from ssd.cli import KitError
-from ssd.ladder.rungs import CHECKPOINT, RUNGS, find_rungs, precision
+from ssd.cli import CHECKPOINT, KitError
+from ssd.ladder.rungs import RUNGS, find_rungs, precision
 
 import pytest
-from models import STANDIN, save_colors
+from models import ROOT, STANDIN, save_colors
 
 
 @pytest.fixture
@@ -36,7 +37,10 @@ def test_rungs_are_those_whose_models_are_there_from_the_top(folder):
 
 
 def test_a_checkpoint_that_was_asked_for_must_be_there(folder):
-    assert "pytorch" in find_rungs(folder, CHECKPOINT, None, 0)[1]
+    text = (ROOT / "test" / "ssd_accuracy_ladder.sh").read_text()
+    (default,) = re.findall(r"\[pth_path\]=(\S+)", text)
+    for usual in (default, str(CHECKPOINT)):  # was not asked for
+        assert "pytorch" in find_rungs(folder, usual, None, 0)[1]
     with pytest.raises(KitError, match="no.pt: no such checkpoint; correct --pth_path, or leave"):
         find_rungs(folder, "no.pt", None, 0)
 
