@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ssd.ascend.om import read_sidecar
-from ssd.boxes import SSD300
 from ssd.cli import KitError
 from ssd.engines.ascend import AscendEngine
 from ssd.engines.base import Engine
@@ -136,8 +135,3 @@ def check_same_checkpoint(models: Iterable[Path], remedy: str) -> None:
     if len(set(known.values())) > 1:
         named = "; ".join(f"{path}: {checkpoint[:12]}" for path, checkpoint in known.items())
         raise KitError(f"models of different checkpoints ({named}); {remedy}")
-
-
-def output_shapes(engine: Engine) -> list[tuple[int, int]]:
-    """Return the shapes of one image's outputs, in order."""
-    return [(4, SSD300.num_boxes), (engine.labels, SSD300.num_boxes)]
