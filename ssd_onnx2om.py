@@ -26,14 +26,15 @@ from typing import Any
 from ssd.ascend import advice, npu_smi, pythons, toolkit  # a copied script needs ssd/ beside it
 from ssd.ascend.calibration import calibration_data
 from ssd.ascend.om import aipp_config, read_sidecar, sidecar_path
+from ssd.ascend.path_rules import OTHERS_WRITE
 from ssd.boxes import SSD300
 from ssd.cli import ArgumentParser, KitError, file_to_check, note, run_main, working
 from ssd.engines import model_sha256
 from ssd.files import scratch_folder, sha256, write_bytes, write_json
 from ssd.onnx_graph import facts_of
+from ssd.tensors import INPUT_NAME
 from ssd.workers import run_processes
 
-INPUT_NAME = "image"
 KIT_FLAGS = {  # set here, so not to be given in --atc_args; and the option to use
     "framework": "nothing: it is ONNX",
     "model": "--onnx-path",
@@ -66,7 +67,6 @@ HIGH_PRECISION = (  # ends of what --int8 excludes
     *("origin", "force_fp32", "must_keep_origin_dtype"),
     *("high_precision", "high_precision_for_all"),
 )
-OTHERS_WRITE = 0o022  # newer ais_bench refuses a model with these mode bits
 
 
 def flag_names(words: list[str]) -> set[str]:

@@ -24,14 +24,13 @@ from ssd.engines.onnxruntime import import_onnxruntime
 from ssd.files import CHECKPOINT_KEY, atomic, sha256
 from ssd.network import deploy, load_checkpoint
 from ssd.onnx_graph import copy_shared_tensors, graph_digest, load_onnx, properties
-from ssd.tensors import INPUT_SHAPES, OUTPUT_NAMES
+from ssd.tensors import INPUT_NAME, INPUT_SHAPES, OUTPUT_NAMES
 
 import numpy as np
 import onnx
 import torch
 from torch import Tensor, nn
 
-INPUT_NAME = "image"
 GRAPH_KEY = "graph_sha256"  # in the file's metadata
 OPSETS = range(11, 18)  # the versions that ATC reads
 MAX_DIFFERENCE = 1e-3  # largest allowed between ONNX Runtime's outputs and PyTorch's

@@ -14,6 +14,7 @@ INPUT_SHAPES = {  # shape of one image's input, for each dtype that ssd_preproce
     "float32": (3, SSD300.input_size, SSD300.input_size),
     "uint8": (SSD300.input_size, SSD300.input_size, 3),
 }
+INPUT_NAME = "image"  # of the model's input
 OUTPUT_NAMES = ("ploc", "plabel")  # in the order of the model's outputs
 TENSOR_SUFFIXES = (".bin", ".npy")
 INPUT_RECORD = "source.json"  # in a folder of inputs: what they were made from, and how fast
