@@ -15,7 +15,6 @@ import importlib
 import importlib.metadata
 import io
 import re
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -30,7 +29,7 @@ from ssd.cli import CHECKPOINT, SOURCES, ArgumentParser, KitError, first_few, no
 from ssd.engines import fastest
 from ssd.engines.onnxruntime import import_onnxruntime
 from ssd.engines.openvino import import_openvino
-from ssd.machine import cpu_flags, processor
+from ssd.machine import cpu_flags, free_space, processor
 from ssd.tensors import input_bytes, output_bytes
 from ssd.workers import num_cpus
 
@@ -157,9 +156,7 @@ def check_data(args: argparse.Namespace) -> Iterator[Fact]:
 
 def check_disk(folder: Path, images: int, labels: int) -> Iterator[Fact]:
     """Compare the free space with what each route needs, one batch size's outputs at a time."""
-    while not folder.exists():
-        folder = folder.absolute().parent
-    free = shutil.disk_usage(folder).free
+    folder, free = free_space(folder)
     outputs = images * output_bytes(labels)
     inputs = {dtype: images * input_bytes(dtype) for dtype in ("float32", "uint8")}
     needs = {

@@ -18,8 +18,9 @@ from typing import Any
 
 from ssd import __version__, coco  # a copied script needs ssd/ beside it
 from ssd.cli import ArgumentParser, KitError, first_few, note, progress, run_main
-from ssd.files import check_free, identity, locked, read_record, write_bytes, write_json
+from ssd.files import identity, locked, read_record, write_bytes, write_json
 from ssd.images import find_images, read_annotated, shrink, to_input
+from ssd.machine import check_free
 from ssd.tensors import (
     INPUT_RECORD,
     INPUT_SHAPES,

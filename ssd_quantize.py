@@ -23,7 +23,8 @@ from ssd.ascend import npu_smi
 from ssd.ascend.calibration import CONFIG_NAME, DATA_NAME, write_calibration
 from ssd.cli import ArgumentParser, KitError, file_to_check, note, positive, progress, run_main
 from ssd.engines import open_engine
-from ssd.files import atomic, check_free, scratch_folder, sha256
+from ssd.files import atomic, scratch_folder, sha256
+from ssd.machine import check_free
 from ssd.onnx_graph import count_int8
 from ssd.quantize.images import check_images, read_image, spread
 from ssd.quantize.judges import MAX_DROP, MIN_MATCH_RATE, MapJudge, MatchJudge

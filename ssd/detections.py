@@ -16,7 +16,8 @@ from ssd.boxes import (
     xywh_to_ltrb,
 )
 from ssd.cli import KitError, first_few
-from ssd.files import atomic, check_free, read_json
+from ssd.files import atomic, read_json
+from ssd.machine import check_free
 from ssd.tensors import tensor_stem
 
 import numpy as np

@@ -186,21 +186,6 @@ def read_record(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def check_free(folder: Path, needed: int, what: str, way_out: str = "") -> None:
-    """Raise KitError unless `needed` bytes are free where `folder` is or will be.
-
-    what: needs them. way_out: another remedy than the usual ones.
-    """
-    while not folder.exists():
-        folder = folder.absolute().parent
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise KitError(
-            f"{folder}: {what} need {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; free "
-            f"space or choose another folder{way_out}"
-        )
-
-
 def sha256(path: Path) -> str:
     """Return a file's SHA-256 in hexadecimal."""
     digest = hashlib.sha256()

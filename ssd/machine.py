@@ -1,15 +1,17 @@
-"""The machine that something runs on: what a reader of its figures needs to know."""
+"""The machine that something runs on: what a reader of its figures needs to know, and its room."""
 
 import importlib.metadata
 import os
 import platform
 import re
+import shutil
 import time
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
 from ssd import __version__
+from ssd.cli import KitError
 from ssd.workers import num_cpus
 
 PACKAGES = ("numpy", "onnxruntime", "torch", "openvino", "pillow", "hotcoco")
@@ -68,6 +70,26 @@ def peak_memory() -> int | None:
     """
     match = re.search(r"VmHWM:\s+(\d+) kB", STATUS.read_text()) if STATUS.exists() else None
     return 1024 * int(match[1]) if match else None
+
+
+def free_space(folder: Path) -> tuple[Path, int]:
+    """Return the folder that is there, where `folder` is or will be, and the bytes free in it."""
+    while not folder.exists():
+        folder = folder.absolute().parent
+    return folder, shutil.disk_usage(folder).free
+
+
+def check_free(folder: Path, needed: int, what: str, way_out: str = "") -> None:
+    """Raise KitError unless `needed` bytes are free where `folder` is or will be.
+
+    what: needs them. way_out: another remedy than the usual ones.
+    """
+    folder, free = free_space(folder)
+    if needed > free:
+        raise KitError(
+            f"{folder}: {what} need {needed / 1e9:.3g} GB, {free / 1e9:.3g} GB are free; free "
+            f"space or choose another folder{way_out}"
+        )
 
 
 def age() -> float:

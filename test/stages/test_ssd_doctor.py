@@ -1,6 +1,7 @@
 """The doctor tells what is there and what is not, and its status says whether a run can work."""
 
 import importlib.metadata
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -232,7 +233,7 @@ def test_the_checkpoint_is_loaded(doctor, checkpoint, tmp_path):
 def test_the_disk_is_held_against_each_route(free, state, words, monkeypatch, tmp_path):
     # 4952 pictures: 1.08 MB or 0.27 MB in, 2.97 MB out
     usage = type("Usage", (), {"free": free})
-    monkeypatch.setattr(ssd_doctor.shutil, "disk_usage", lambda folder: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     (fact,) = ssd_doctor.check_disk(tmp_path / "not" / "there", 4952, 81)
     assert fact.state == state
     assert words in fact.text + fact.remedy

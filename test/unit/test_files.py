@@ -127,14 +127,6 @@ def test_json_keeps_letters_as_they_are(tmp_path):
     assert files.read_json(tmp_path / "a.json") == {"é": "图"}
 
 
-def test_space_is_checked_where_the_folder_will_be(tmp_path, monkeypatch):
-    usage = files.shutil.disk_usage(tmp_path)._replace(free=2_000_000_000)
-    monkeypatch.setattr(files.shutil, "disk_usage", lambda folder: usage)
-    files.check_free(tmp_path / "a" / "b", 2_000_000_000, "outputs")
-    with pytest.raises(KitError, match=r"outputs need 15 GB, 2 GB are free; free space"):
-        files.check_free(tmp_path / "a" / "b", 15_000_000_000, "outputs")
-
-
 def test_json_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     calls = []
     for name in ("fsync", "replace"):

@@ -1,9 +1,11 @@
 """What is said of the machine, from files as Linux has them."""
 
 import os
+import shutil
 import time
 
 from ssd import machine
+from ssd.cli import KitError
 
 import pytest
 
@@ -44,3 +46,11 @@ def test_the_age_of_a_process_is_counted_from_its_start(monkeypatch, tmp_path):
     before = " ".join(map(str, range(18)))  # fields 4 to 21
     machine.STAT.write_text(f"7 (a ) b) S {before} {98 * ticks} 0 0\n")
     assert machine.age() == pytest.approx(2.5)
+
+
+def test_space_is_checked_where_the_folder_will_be(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=2_000_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    machine.check_free(tmp_path / "a" / "b", 2_000_000_000, "outputs")
+    with pytest.raises(KitError, match=r"outputs need 15 GB, 2 GB are free; free space"):
+        machine.check_free(tmp_path / "a" / "b", 15_000_000_000, "outputs")
