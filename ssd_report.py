@@ -21,47 +21,14 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from ssd import coco, detections  # a copied script needs ssd/ beside it
-from ssd.cli import ArgumentParser, KitError, fraction, note, run_main, sizes, working
+from ssd import coco  # a copied script needs ssd/ beside it
+from ssd.cli import ArgumentParser, fraction, note, run_main, sizes, working
 from ssd.files import locked, write_bytes, write_json
 from ssd.report import compare, history, ladder, table
-from ssd.report.collect import collect, compare_with_scored
+from ssd.report.collect import collect
 
 MIN_SCORE = 0.3  # least score of a detection that counts in the confusion matrix and the gallery
 NEEDED = "install requirements-infer.txt"
-
-
-def look_closely(
-    report: dict[str, Any], folder: Path, data: coco.DataSet | None, score: float
-) -> Any:
-    """Fill in the report's `detail` from the detections on file; return the Analysis.
-
-    Returns None and records the reason in `report["missing"]` if an input is not available.
-    """
-    from ssd.report.analysis import analyse  # late: --print-best needs none of it
-
-    def miss(what: str, *details: str) -> None:
-        report["missing"].append({"what": what, "details": list(details)})
-
-    report |= {"missing": [], "detail": None}
-    path = folder / f"bs{report['scored_batch']}_detections.json"
-    if report["scored_batch"] is None:
-        return miss("scores")
-    if data is None:
-        return miss("data")
-    try:
-        found = detections.from_json(path)
-    except KitError as error:
-        return miss("detections", str(error))
-    try:
-        analysis = analyse(data, found, report["stats"], score)
-    except KitError as error:
-        return miss("annotations", str(error))
-    report["detail"] = analysis.detail
-    differences = compare_with_scored(report, data, path, len(found))
-    if differences:
-        miss("mismatch", *differences)
-    return analysis
 
 
 def write_page(
@@ -91,23 +58,15 @@ def write_plots(folder: Path, plots: dict[str, bytes]) -> None:
         write_bytes(folder / f"{name}.png", png)
 
 
-def write_matches(folder: Path, data: coco.DataSet | None, analysis: Any) -> None:
-    """Write matches.csv and matches.json. Raises KitError without data set or detections."""
-    from ssd.report import export  # late, as above
-
-    if not analysis:
-        raise KitError(f"{folder}: no matches without scored detections and --data")
-    write_bytes(folder / "matches.csv", export.as_csv(data, analysis))
-    write_json(folder / "matches.json", export.as_coco(data, analysis))
-
-
 def compare_runs(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     """Write compare.json, compare.md and compare.html, and print the short table."""
     folders = (args.folder, *args.others)
     reports = tuple(collect(folder, args.batch_sizes, {}) for folder in folders)
     comparison, images, sides = compare.compare(folders, reports), {}, []
     if data:
-        images, sides = compare_images(comparison, folders, reports, data, args.score)
+        from ssd.report import pair  # late, as above
+
+        images, sides = pair.read_and_compare(comparison, folders, reports, data, args.score)
     doubts = compare.warning_lines(comparison)
     show((args.output or args.folder) / "compare", compare, comparison, doubts, images, sides)
 
@@ -148,38 +107,6 @@ def show_history(args: argparse.Namespace) -> None:
     reports = [collect(folder, args.batch_sizes, {}) for folder in folders]
     made = history.make_history(folders, reports)
     show((args.output or args.folder) / "history", history, made, history.doubts(made))
-
-
-def compare_images(
-    comparison: dict[str, Any],
-    folders: tuple[Path, Path],
-    reports: tuple[dict[str, Any], dict[str, Any]],
-    data: coco.DataSet,
-    score: float,
-) -> tuple[dict[int, str], list[Any]]:
-    """Add to the comparison what the data set says of both runs' detections.
-
-    Returns the images as `data:` URIs by id, and each run's Analysis with its boxes by image id.
-    Raises KitError if a run was not scored or its detections are missing.
-    """
-    from ssd.report import gallery, pair  # late, as above
-
-    paths = [detections_path(*run) for run in zip(folders, reports, strict=True)]
-    found = tuple(detections.from_json(path) for path in paths)
-    made, analyses = pair.compare_images(data, found, score)
-    compare.add_images(comparison, made)
-    image_ids = [entry["image_id"] for entry in made["images"]]
-    images, shots, comparison["unread"] = gallery.read_images(data, image_ids)
-    boxes = [gallery.boxes_by_id(list(shots), analysis) for analysis in analyses]
-    sides = [{image_id: shots[image_id] | side[image_id] for image_id in shots} for side in boxes]
-    return images, list(zip(analyses, sides, strict=True))
-
-
-def detections_path(folder: Path, report: dict[str, Any]) -> Path:
-    """Return where a run's scored detections are. Raises KitError if none were scored."""
-    if report["scored_batch"] is None:
-        raise KitError(f"{folder}: not scored, so its images cannot be compared; leave out --data")
-    return folder / f"bs{report['scored_batch']}_detections.json"
 
 
 def show_ladder(folder: Path) -> None:
@@ -265,6 +192,8 @@ def report_run(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     if args.print_best:
         print(report["rows"][report["best"]]["batch"])
         return
+    from ssd.report.analysis import look_closely  # late: --print-best needs none of it
+
     with working("report"):
         analysis = look_closely(report, args.folder, data, args.score)
     write_json(args.folder / "report.json", report, indent=2)
@@ -273,6 +202,8 @@ def report_run(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     print(table.as_text(report))
     sys.stdout.flush()
     if args.matches:
+        from ssd.report.export import write_matches  # late, as above
+
         write_matches(args.folder, data, analysis)
     with working("page"):  # last, as drawing takes the most time and memory
         page = write_page(report, args.folder, data, analysis)

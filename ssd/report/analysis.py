@@ -1,10 +1,13 @@
 """A closer look at a run's detections: errors, curves, each class, images worth seeing."""
 
+from pathlib import Path
 from typing import Any
 
-from ssd import coco
+from ssd import coco, detections
+from ssd.cli import KitError
 from ssd.detections import Detections
 from ssd.report import choice, diagnosis, matching, metrics, thresholds
+from ssd.report.collect import compare_with_scored
 from ssd.report.matching import Analysis
 
 import numpy as np
@@ -89,3 +92,40 @@ def size_rows(stats: dict[str, float | None], counts: dict[str, int]) -> list[di
         | {key: stats[name] for key, name in (("ap", f"AP_{size}"), ("ar", f"AR_{size}"))}
         for size, count in counts.items()
     ]
+
+
+def detections_path(folder: Path, report: dict[str, Any]) -> Path:
+    """Return where the detections are that a run's scores are of; it was scored."""
+    return folder / f"bs{report['scored_batch']}_detections.json"
+
+
+def look_closely(
+    report: dict[str, Any], folder: Path, data: coco.DataSet | None, score: float
+) -> Analysis | None:
+    """Fill in the report's `detail` from the run's detections in `folder`; return the Analysis.
+
+    Returns None and records the reason in `report["missing"]` if an input is not available.
+    """
+
+    def miss(what: str, *details: str) -> None:
+        report["missing"].append({"what": what, "details": list(details)})
+
+    report |= {"missing": [], "detail": None}
+    if report["scored_batch"] is None:
+        return miss("scores")
+    if data is None:
+        return miss("data")
+    path = detections_path(folder, report)
+    try:
+        found = detections.from_json(path)
+    except KitError as error:
+        return miss("detections", str(error))
+    try:
+        analysis = analyse(data, found, report["stats"], score)
+    except KitError as error:
+        return miss("annotations", str(error))
+    report["detail"] = analysis.detail
+    differences = compare_with_scored(report, data, path, len(found))
+    if differences:
+        miss("mismatch", *differences)
+    return analysis

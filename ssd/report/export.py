@@ -3,10 +3,13 @@
 import csv
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from ssd import coco
 from ssd.boxes import ltrb_to_xywh
+from ssd.cli import KitError
+from ssd.files import write_bytes, write_json
 from ssd.report.matching import KINDS, Analysis
 
 import numpy as np
@@ -66,3 +69,11 @@ def as_coco(data: coco.DataSet, analysis: Analysis) -> dict[str, Any]:
     images = [{key: image[key] for key in keys} for image in data.selected]
     categories = data.instances["categories"]
     return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def write_matches(folder: Path, data: coco.DataSet | None, analysis: Analysis | None) -> None:
+    """Write matches.csv and matches.json. Raises KitError without data set or detections."""
+    if not analysis:
+        raise KitError(f"{folder}: no matches without scored detections and --data")
+    write_bytes(folder / "matches.csv", as_csv(data, analysis))
+    write_json(folder / "matches.json", as_coco(data, analysis))

@@ -1,11 +1,13 @@
 """Two runs on the same images: how sure their difference is, and which images changed."""
 
+from pathlib import Path
 from typing import Any
 
-from ssd import coco
+from ssd import coco, detections
+from ssd.cli import KitError
 from ssd.detections import Detections
-from ssd.report import diagnosis, metrics
-from ssd.report.analysis import examine
+from ssd.report import compare, diagnosis, gallery, metrics
+from ssd.report.analysis import detections_path, examine
 from ssd.report.matching import Analysis
 
 import numpy as np
@@ -51,3 +53,31 @@ def compare_images(
         "images": images,
     }
     return made, sides
+
+
+def read_and_compare(
+    comparison: dict[str, Any],
+    folders: tuple[Path, Path],
+    reports: tuple[dict[str, Any], dict[str, Any]],
+    data: coco.DataSet,
+    score: float,
+) -> tuple[dict[int, str], list[tuple[Analysis, dict]]]:
+    """Add to the comparison what the data set says of both runs' detections.
+
+    Returns the images as `data:` URIs by id, and each run's Analysis with its boxes by image id.
+    Raises KitError if a run was not scored or its detections are missing.
+    """
+    for folder, report in zip(folders, reports, strict=True):
+        if report["scored_batch"] is None:
+            raise KitError(
+                f"{folder}: not scored, so its images cannot be compared; leave out --data"
+            )
+    paths = map(detections_path, folders, reports)
+    found = tuple(detections.from_json(path) for path in paths)
+    made, analyses = compare_images(data, found, score)
+    compare.add_images(comparison, made)
+    image_ids = [entry["image_id"] for entry in made["images"]]
+    images, shots, comparison["unread"] = gallery.read_images(data, image_ids)
+    boxes = [gallery.boxes_by_id(list(shots), analysis) for analysis in analyses]
+    sides = [{image_id: shots[image_id] | side[image_id] for image_id in shots} for side in boxes]
+    return images, list(zip(analyses, sides, strict=True))
