@@ -29,6 +29,16 @@ from ssd.report.collect import collect
 
 MIN_SCORE = 0.3  # least score of a detection that counts in the confusion matrix and the gallery
 NEEDED = "install requirements-infer.txt"
+SINGLE, PAIR, HISTORY = "a single RESULT", "a comparison of two", "a history of more"
+LADDER, BEST = "--ladder", "--print-best"
+DATA = ("--data", "--annotation", "--images", "--all-images", "--score")
+TAKES = {  # what can be asked for, and the options that it takes
+    SINGLE: (*DATA, "--batch_sizes", "--latency_limit", "--fact", "--matches", "--print-best"),
+    PAIR: (*DATA, "--batch_sizes", "--output"),
+    HISTORY: ("--batch_sizes", "--output"),
+    BEST: ("--batch_sizes", "--latency_limit", "--print-best"),
+    LADDER: ("--ladder",),
+}
 
 
 def write_page(
@@ -174,16 +184,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         parser.error("--fact wants KEY=VALUE")
     if args.latency_limit is not None and not args.latency_limit > 0:
         parser.error("--latency_limit wants milliseconds above 0")
-    if args.ladder and (args.others or args.data or args.annotation):
+    if args.ladder and args.others:
         parser.error("--ladder takes the ladder's folder alone")
-    if args.output and not args.others:
-        parser.error("--output is for a comparison of results")
-    for option, value in {"--fact": args.fact, "--matches": args.matches}.items():
-        if value and args.others:
-            parser.error(f"{option} is for a single result")
-    if len(args.others) > 1 and (args.data or args.annotation):
-        parser.error("--data is for one result or two: a history shows no images")
+    check_options(parser, args)
     return args
+
+
+def check_options(parser: ArgumentParser, args: argparse.Namespace) -> None:
+    """End with usage if an option is given that what is asked for would pass over."""
+
+    def given(option: str) -> bool:
+        name = option.removeprefix("--").replace("-", "_")
+        return getattr(args, name) != parser.get_default(name)
+
+    kinds = {LADDER: args.ladder, BEST: args.print_best and not args.others}
+    kinds |= {HISTORY: len(args.others) > 1, PAIR: args.others, SINGLE: True}
+    asked = next(kind for kind, is_asked in kinds.items() if is_asked)
+    for option in filter(given, dict.fromkeys(o for options in TAKES.values() for o in options)):
+        if option not in TAKES[asked]:
+            takers = [kind for kind in TAKES if option in TAKES[kind] and kind != option]
+            parser.error(f"{option} is for {' or '.join(takers)}, not for {asked}")
+    if not (args.data or args.annotation):
+        for option in filter(given, ("--images", "--all-images", "--score")):
+            parser.error(f"{option} needs the data set: --data or --annotation")
 
 
 def report_run(args: argparse.Namespace, data: coco.DataSet | None) -> None:

@@ -34,11 +34,63 @@ def test_the_best_is_that_within_the_latency_limit(result, capsys):
         ["--fact", "x"],
         ["--score", "2"],
         ["--latency_limit=0"],
-        ["--output", "x"],
         ["a", "b", "--output"],
+        ["a", "--ladder"],
     ],
 )
 def test_wrong_usage_exits_2(result, options):
     with pytest.raises(SystemExit) as ended:
         ssd_report.main([str(result), *options])
     assert ended.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (
+            "--output x",
+            "--output is for a comparison of two or a history of more, not for a single RESULT",
+        ),
+        (
+            "b --latency_limit=5",
+            "is for a single RESULT or --print-best, not for a comparison of two",
+        ),
+        ("b --print-best", "--print-best is for a single RESULT, not for a comparison of two"),
+        ("b --fact a=b", "--fact is for a single RESULT, not for a comparison of two"),
+        ("b --matches", "--matches is for a single RESULT, not for a comparison of two"),
+        (
+            "b c --data d",
+            "--data is for a single RESULT or a comparison of two, not for a history of more",
+        ),
+        (
+            "b c --score=0.5",
+            "--score is for a single RESULT or a comparison of two, not for a history",
+        ),
+        ("b c --print-best", "not for a history of more"),
+        ("--ladder --batch_sizes=1", "not for --ladder"),
+        ("--ladder --annotation a", "not for --ladder"),
+        ("--ladder --all-images", "not for --ladder"),
+        ("--ladder --print-best", "not for --ladder"),
+        ("--ladder --fact a=b", "not for --ladder"),
+        ("--print-best --matches", "--matches is for a single RESULT, not for --print-best"),
+        ("--print-best --data d", "not for --print-best"),
+        ("--images d", "--images needs the data set: --data or --annotation"),
+        ("b --all-images", "--all-images needs the data set: --data or --annotation"),
+        ("--score=0.5", "--score needs the data set: --data or --annotation"),
+    ],
+)
+def test_an_option_that_would_be_passed_over_is_refused(options, words, capsys):
+    with pytest.raises(SystemExit) as ended:
+        ssd_report.parse_args(["a", *options.split()])
+    assert ended.value.code == 2
+    assert words in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    "options",
+    ["--ladder", "b --score=0.3 --output x", "--print-best --batch_sizes=1 --latency_limit=5"]
+    + ["b --data d --score=0.5 --images i --all-images --batch_sizes=1"]
+    + ["--annotation a --fact a=b --fact c=d --matches --latency_limit=5"],
+)
+def test_options_that_have_an_effect_are_taken(options):
+    ssd_report.parse_args(["a", *options.split()])
