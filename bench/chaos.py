@@ -98,11 +98,14 @@ def wait_for_end(run: subprocess.Popen, mark: str, target: str) -> tuple[int, in
     return len(left), hung, 0.0 if target == "child" else seconds
 
 
-def wrong_status(status: int, target: str, signum: int) -> bool:
-    """Return whether a run ended otherwise than by its end, or as its signal has it."""
+def wrong_status(status: int, errors: str, target: str, signum: int) -> bool:
+    """Return whether a run ended otherwise than by its end, or as its signal has it.
+
+    errors: its stderr. In its first 15 ms Python itself ends by Ctrl-C, with its own status.
+    """
     if target == "child":
         return status < 0
-    return status not in (0, -signum, 128 + signum)
+    return status not in (0, -signum, 128 + signum) and "init_import_site" not in errors
 
 
 def try_once(subject: Subject, folder: Path, seconds: float, way: tuple[str, int]) -> Outcome:
@@ -113,8 +116,9 @@ def try_once(subject: Subject, folder: Path, seconds: float, way: tuple[str, int
     env = os.environ | {MARK: mark, "TMPDIR": str(folder / "tmp")}
     (folder / "tmp").mkdir()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
-    command = subject.command(out)
-    run = subprocess.Popen(command, start_new_session=True, **quiet)
+    command, errors = subject.command(out), folder / "errors"
+    with errors.open("w") as stderr:
+        run = subprocess.Popen(command, start_new_session=True, **quiet | {"stderr": stderr})
     time.sleep(random.uniform(0, seconds))
     kill(run, mark, *way)
     left, hung, took = wait_for_end(run, mark, way[0])
@@ -129,7 +133,7 @@ def try_once(subject: Subject, folder: Path, seconds: float, way: tuple[str, int
     if left or hung or not same or again or litter:
         facts = f"{left} left, hung {hung}, status {status}, again {again}, litter {litter}"
         print(f"  {' '.join(command)}: {facts}", file=sys.stderr)
-    wrong = wrong_status(run.returncode, *way)
+    wrong = wrong_status(run.returncode, errors.read_text(errors="replace"), *way)
     return Outcome(left, hung, not same, again, len(litter), wrong, took)
 
 
