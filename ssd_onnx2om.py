@@ -18,8 +18,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -238,22 +236,6 @@ def failed(om: Path, status: int, log: Path) -> int:
     return 128 - status if status < 0 else status or 1
 
 
-@contextmanager
-def scratch_beside(path: Path) -> Iterator[Path]:
-    """Give a folder beside a file, from where other files can be moved there; remove it after.
-
-    Raises KitError if the system refuses it.
-    """
-    with ExitStack() as stack:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            folder = stack.enter_context(scratch_folder(path.parent.absolute(), ".atc-"))
-        except OSError as error:
-            reason = error.strerror
-            raise KitError(f"{path}: cannot write: {reason}; give another --om-path") from None
-        yield folder
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parse_args(argv)
     check_options(args)
@@ -265,7 +247,7 @@ def main(argv: list[str] | None = None) -> int:
     soc = npu_smi.soc_version() if args.soc_version == "auto" else args.soc_version
     aipp = args.om_path.with_name(f"{args.om_path.stem}.aipp.cfg")
     log = args.om_path.with_name(f"{args.om_path.stem}.atc.log")
-    with scratch_beside(args.om_path) as scratch:
+    with scratch_folder(args.om_path.parent.absolute(), ".atc-", "--om-path") as scratch:
         if args.aipp:
             write_bytes(aipp, aipp_config().encode())
         output = scratch / args.om_path.stem

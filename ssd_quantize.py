@@ -80,7 +80,7 @@ def scratch_room(needed: int) -> Iterator[Path]:
     Raises KitError if it has no room for `needed` bytes, or the system refuses a file in it.
     """
     try:
-        with scratch_folder(Path(tempfile.gettempdir()), "ssd_quantize.") as folder:
+        with scratch_folder(Path(tempfile.gettempdir()), "ssd_quantize.", "TMPDIR") as folder:
             check_free(folder, needed, "scratch files", "; TMPDIR names it")
             yield folder
     except OSError as error:

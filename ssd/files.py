@@ -221,22 +221,31 @@ def differing(made_from: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
 
 
 @contextmanager
-def scratch_folder(parent: Path, prefix: str) -> Iterator[Path]:
+def scratch_folder(parent: Path, prefix: str, place: str) -> Iterator[Path]:
     """Give a new folder in `parent`, and remove it afterwards; those of killed runs go first.
 
-    While it is in use it is locked, which ends with the process. Raises OSError.
+    place: what names another parent, for messages. While the folder is in use it is locked, which
+    ends with the process. Raises KitError if the system refuses it.
     """
-    for left in parent.glob(f"{prefix}*"):
-        _sweep(left)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    handle = os.open(folder, os.O_RDONLY)
+    folder = handle = None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        (folder / MARKER).write_text(MARKER_TEXT)  # without it nobody sweeps, and it is locked now
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            for left in parent.glob(f"{prefix}*"):
+                _sweep(left)
+            folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+            handle = os.open(folder, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            (folder / MARKER).write_text(MARKER_TEXT)  # without it nobody sweeps; it is locked now
+        except OSError as error:
+            reason = error.strerror
+            raise KitError(f"{parent}: cannot write: {reason}; give another {place}") from None
         yield folder
     finally:
-        os.close(handle)
-        shutil.rmtree(folder, ignore_errors=True)
+        if handle is not None:
+            os.close(handle)
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _sweep(folder: Path) -> None:

@@ -109,7 +109,7 @@ def mean_ap(engine: Engine, data: coco.DataSet, batch: int, workers: int) -> flo
     from ssd.engines.in_process import images_of, run_to_detections
 
     sources = list(zip(data.selected, images_of(data), strict=True))
-    with scratch_folder(Path(tempfile.gettempdir()), "ssd_measure.") as folder:
+    with scratch_folder(Path(tempfile.gettempdir()), "ssd_measure.", "TMPDIR") as folder:
         size = engine.batch or batch
         _, found, _ = run_to_detections(engine, sources, size, 1, data, folder, workers, True)
     ids = [image["id"] for image in data.selected]

@@ -75,7 +75,7 @@ def test_atc_ends_with_its_stage(how, tmp_path, light_onnx):
 
 def test_a_folder_that_cannot_be_made_is_one_clear_line(convert, refused, tmp_path):
     (tmp_path / "out").write_text("")
-    refused(convert(), f"{tmp_path}/out/m.om: cannot write: File exists; give another --om-path")
+    refused(convert(), f"{tmp_path}/out: cannot write: File exists; give another --om-path")
 
 
 @pytest.mark.parametrize(("status", "seen"), [(0, 1), (7, 7)])

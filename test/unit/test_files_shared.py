@@ -6,6 +6,8 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
+from unittest.mock import Mock
 
 from ssd import files
 from ssd.cli import KitError
@@ -130,19 +132,32 @@ def test_scratch_of_a_killed_run_goes_with_the_next_and_no_other(hold, tmp_path)
         path.mkdir()
     (tmp_path / "x.link").symlink_to("other")
     (tmp_path / "other" / ".ssd-kit").write_text("")
-    process = hold("scratch_folder", tmp_path, "x.")
+    process = hold("scratch_folder", tmp_path, "x.", "TMPDIR")
     (held,) = set(tmp_path.glob("x.*")) - others - {tmp_path / "x.link"}
     (held / "big").write_text("")
-    with scratch_folder(tmp_path, "x.") as mine:
+    with scratch_folder(tmp_path, "x.", "TMPDIR") as mine:
         assert held.is_dir() and mine != held and mine.is_dir()
     assert held.is_dir() and not mine.exists()
     process.kill()
     process.wait()
     assert held.is_dir()
-    with scratch_folder(tmp_path, "x."):
+    with scratch_folder(tmp_path, "x.", "TMPDIR"):
         assert not held.exists()
     assert set(tmp_path.iterdir()) == others | {tmp_path / "x.link"}
     assert (tmp_path / "other" / ".ssd-kit").exists()
+
+
+def test_scratch_that_the_system_refuses_is_one_clear_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    words = "file: cannot write: File exists; give another TMPDIR"
+    with pytest.raises(KitError, match=words), scratch_folder(tmp_path / "file", "x.", "TMPDIR"):
+        pass
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    monkeypatch.setattr(Path, "write_text", Mock(side_effect=full))
+    words = "cannot write: No space left on device; give another TMPDIR"
+    with pytest.raises(KitError, match=words), scratch_folder(tmp_path, "x.", "TMPDIR"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("kind", ["link", "fifo"])
