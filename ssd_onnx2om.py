@@ -26,7 +26,16 @@ from ssd.ascend.calibration import calibration_data
 from ssd.ascend.om import aipp_config, read_sidecar, sidecar_path
 from ssd.ascend.path_rules import OTHERS_WRITE
 from ssd.boxes import SSD300
-from ssd.cli import ArgumentParser, KitError, file_to_check, note, run_main, working
+from ssd.cli import (
+    ArgumentParser,
+    KitError,
+    file_to_check,
+    note,
+    positive,
+    run_main,
+    sizes,
+    working,
+)
 from ssd.engines import model_sha256
 from ssd.files import scratch_folder, sha256, write_bytes, write_json
 from ssd.onnx_graph import facts_of
@@ -117,7 +126,7 @@ def atc_command(args: argparse.Namespace, soc: str, output: Path, aipp: Path) ->
         f"--soc_version={soc}",
     ]
     if args.dynamic_batch:
-        command.append(f"--dynamic_batch_size={args.dynamic_batch}")
+        command.append(f"--dynamic_batch_size={','.join(map(str, args.dynamic_batch))}")
     if args.aipp:
         command += [f"--insert_op_conf={aipp.absolute()}", "--enable_small_channel=1"]
     if args.output_fp16:
@@ -149,7 +158,6 @@ def sidecar(args: argparse.Namespace, soc: str, command: list[str]) -> dict[str,
     modes = [name for name in names if getattr(args, name)]
     if args.precision_mode_v2:
         modes.append(args.precision_mode_v2)
-    sizes = [int(size) for size in (args.dynamic_batch or "").split(",") if size]
     found = facts_of(args.onnx_path)
     if args.int8:
         found["calibration_sha256"] = sha256(calibration_data(args.int8))
@@ -163,7 +171,7 @@ def sidecar(args: argparse.Namespace, soc: str, command: list[str]) -> dict[str,
         "input_dtype": "uint8" if args.aipp else "float32",
         "input_layout": "NHWC" if args.aipp else "NCHW",
         "output_dtype": "float16" if args.output_fp16 else "float32",
-        "batch": sizes or args.bs,
+        "batch": args.dynamic_batch or args.bs,
     }
 
 
@@ -182,7 +190,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--om-path", metavar="FILE", type=file_to_check, required=True, help="to write"
     )
-    parser.add_argument("--bs", metavar="N", type=int, default=1, help="its batch size")
+    parser.add_argument("--bs", metavar="N", type=positive, default=1, help="its batch size")
     parser.add_argument(
         "--soc_version", default="auto", help="chip, such as Ascend310P3 (default: ask npu-smi)"
     )
@@ -193,7 +201,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--output_fp16", action="store_true", help="float16 outputs, half the bytes"
     )
     parser.add_argument(
-        "--dynamic_batch", metavar="N,N", help="one model for these batch sizes (dynamic ONNX)"
+        "--dynamic_batch",
+        metavar="N,N",
+        type=sizes,
+        help="one model for these batch sizes (dynamic ONNX)",
     )
     parser.add_argument("--precision_mode_v2", metavar="MODE", help="fp16 is atc's default")
     parser.add_argument(

@@ -145,6 +145,15 @@ def test_bad_input_is_reported_before_atc_runs(convert, atc_calls, refused, tmp_
     assert atc_calls() == [] and not out.exists()
 
 
+@pytest.mark.parametrize("option", ["--bs=0", "--bs=-1", "--dynamic_batch=4,x"])
+def test_a_batch_size_that_cannot_be_is_wrong_usage(option, capsys):
+    with pytest.raises(SystemExit) as left:
+        ssd_onnx2om.parse_args(["--onnx-path", "m.onnx", "--om-path", "m.om", option])
+    assert left.value.code == 2
+    name, _, value = option.partition("=")
+    assert f"error: argument {name}: {value}: must be " in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "options",
     [
