@@ -27,6 +27,7 @@ from ssd.ascend.ais_bench import add_tool_arguments
 from ssd.cli import CHECKPOINT, ArgumentParser, KitError, fraction, note, positive, run_main
 from ssd.engines import check_same_checkpoint, input_and_labels
 from ssd.engines.in_process import check_labels
+from ssd.engines.npu import card_of
 from ssd.files import locked, read_json, write_bytes, write_json
 from ssd.images import resize
 from ssd.ladder.layers import compare_layers, describe_layers, falls
@@ -168,7 +169,10 @@ def points(text: str) -> float:
 
 def card(text: str) -> int:
     """Return the number of a card, `0` or `npu:0`: the type of --device."""
-    return int(text.removeprefix("npu:"))
+    number = card_of(text)
+    if number is None:
+        raise argparse.ArgumentTypeError(f"{text}: must be a card, such as 0 or npu:0")
+    return number
 
 
 def add_plan_arguments(parser: argparse.ArgumentParser) -> None:

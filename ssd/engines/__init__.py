@@ -15,6 +15,7 @@ from ssd.ascend.om import read_sidecar
 from ssd.cli import KitError
 from ssd.engines.ascend import AscendEngine
 from ssd.engines.base import Engine
+from ssd.engines.npu import card_of
 from ssd.engines.onnxruntime import OnnxRuntimeEngine
 from ssd.engines.openvino import PRECISIONS, OpenvinoEngine
 from ssd.engines.pytorch import TorchEngine
@@ -76,7 +77,10 @@ def open_engine(
         raise KitError(f"{path}: not a file for {name}; take one of {', '.join(ENGINES[name][1])}")
     check_precision(name, precision)
     if name == "ascend":
-        return AscendEngine(path, device)
+        card = card_of(device)
+        if card is None:
+            raise KitError(f"--device {device}: not a card, which {path} needs; give its number")
+        return AscendEngine(path, card)
     if not re.fullmatch(r"cpu|\d+|(cuda|npu)(:\d+)?", device):
         raise KitError(
             f"--device {device}: no such device; give cpu, cuda:0, npu:0 or a card's number"

@@ -18,7 +18,7 @@ class AscendEngine:
 
     threads = None
 
-    def __init__(self, path: Path, device: str = "0") -> None:
+    def __init__(self, path: Path, card: int) -> None:
         note = read_sidecar(path)
         self.checkpoint = note.get(CHECKPOINT_KEY)
         try:
@@ -26,12 +26,12 @@ class AscendEngine:
         except ImportError as error:
             raise KitError(f"{path}: needs ais_bench ({error}); see README, Ascend") from None
         try:
-            self.session = InferSession(int(device), str(path))
+            self.session = InferSession(card, str(path))
         except Exception as error:  # the toolkit raises its own
             reason = advice.explain(str(error))
-            raise KitError(f"{path}: card {device}: {first_line(error)}; {reason}") from None
+            raise KitError(f"{path}: card {card}: {first_line(error)}; {reason}") from None
         self.name = f"ais_bench {ais_bench.VERSION}"
-        self.provider = f"card {device}, {note.get('soc_version', 'chip not noted')}"
+        self.provider = f"card {card}, {note.get('soc_version', 'chip not noted')}"
         self.dtype = note["input_dtype"]
         self.shape = INPUT_SHAPES[self.dtype]
         first = self.session.get_inputs()[0]

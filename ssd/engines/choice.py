@@ -9,7 +9,7 @@ from ssd.ascend.ais_bench import Tool, find_tool
 from ssd.ascend.npu_smi import card_notes, cards, check_cards
 from ssd.cli import KitError, note
 from ssd.engines import ENGINES, check_same_checkpoint, engine_of
-from ssd.engines.npu import is_npu
+from ssd.engines.npu import card_of
 
 NAME = "ssd_bs{}{}"  # of a model file: batch size, _VARIANT
 CARDS = r"\d+(,\d+)*"  # pattern of devices that are Ascend's
@@ -58,8 +58,8 @@ def choose(
     elif engine == "auto" and not re.fullmatch(CARDS, device):
         note(f"engine onnxruntime: for --device {device}")
         engine = "onnxruntime"
-    if engine == "ascend" and is_npu(device):  # the name that the other engines give to card 0
-        device = device.partition(":")[2] or "0"
+    if engine == "ascend" and (card := card_of(device)) is not None:  # as other engines name it
+        device = str(card)
     tool, unused = None, ""
     if is_open and models.is_file() and engine == "onnxruntime" and device.isdecimal():
         unused = _unused_cards(f"{models.name} is no .om: see --device npu:0")

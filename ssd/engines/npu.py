@@ -3,6 +3,8 @@
 Both may leave work to the CPU without a word, so what they return is held against the CPU's own.
 """
 
+import re
+
 from ssd.cli import KitError
 from ssd.engines.base import Engine
 
@@ -14,6 +16,12 @@ NEAR = 0.05  # of the CPU's outputs: more than float16 and another order of sums
 def is_npu(device: str) -> bool:
     """Return whether a device is a card that is named as `npu` or `npu:N`."""
     return device.partition(":")[0] == "npu"
+
+
+def card_of(device: str) -> int | None:
+    """Return the number of a card, which is named as `N`, `npu:N` or, if 0, `npu`; None if none."""
+    match = re.fullmatch(r"npu|(?:npu:)?(\d+)", device)
+    return int(match[1] or 0) if match else None
 
 
 def trial_batch(engine: Engine) -> np.ndarray:

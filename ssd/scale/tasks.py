@@ -119,8 +119,8 @@ class Detect:
             for name, data in plan.files.items():
                 (Path(folder) / name).write_bytes(data)
             model = Path(folder) / next(iter(plan.files))
-            device = "0" if plan.device == "npu" else plan.device  # Ray shows an actor only its own
-            return open_engine(model, device, plan.engine, plan.precision, threads)
+            # npu: card 0, as Ray shows an actor only its own
+            return open_engine(model, plan.device, plan.engine, plan.precision, threads)
 
     def categories(self) -> tuple[np.ndarray, np.ndarray]:
         """Return the model's labels 1, 2, ... and the category id of each: (labels - 1,) int64."""

@@ -51,7 +51,9 @@ def test_the_card_may_be_named_for_all_rungs(data, models, tmp_path, capsys):
     plan(data, tmp_path / "out", models, "--device=npu:0")
     with pytest.raises(SystemExit):
         plan(data, tmp_path / "out", models, "--device=cuda:0")
-    assert "argument --device: invalid card value: 'cuda:0'" in capsys.readouterr().err
+    assert (
+        "argument --device: cuda:0: must be a card, such as 0 or npu:0" in capsys.readouterr().err
+    )
 
 
 def test_nothing_is_cleared_before_everything_is_checked(data, models, tmp_path):

@@ -5,11 +5,13 @@ import types
 
 from ssd.cli import KitError
 from ssd.engines import open_engine
-from ssd.engines.npu import check_npu
+from ssd.engines.npu import card_of, check_npu
 
 import numpy as np
 import pytest
 
+CARDS = {"0": 0, "12": 12, "npu": 0, "npu:0": 0, "npu:3": 3}
+NO_CARDS = ("", "cpu", "cuda:0", "npu:", "npu:x", "npu0", "0,1", "-1", "0\n")
 CANN = "CANNExecutionProvider"
 
 
@@ -26,6 +28,20 @@ OUTCOMES = {  # what the card makes of the CPU's outputs, and what is said of it
     "confused": (lambda array: array[..., ::-1], "differ from the CPU's by .* %; take the .om"),
     "no numbers": (lambda array: array * np.nan, "differ from the CPU's by nan %"),
 }
+
+
+def test_a_card_has_several_names():
+    assert {device: card_of(device) for device in CARDS} == CARDS
+    assert [card_of(device) for device in NO_CARDS] == [None] * len(NO_CARDS)
+
+
+@pytest.mark.parametrize("device", NO_CARDS)
+def test_an_om_is_opened_on_cards_alone(device, tmp_path):
+    (tmp_path / "m.om").write_text("")
+    with pytest.raises(
+        KitError, match=f"--device {device}: not a card, which .*m.om needs; give its"
+    ):
+        open_engine(tmp_path / "m.om", device)
 
 
 @pytest.mark.parametrize("outcome", OUTCOMES)
