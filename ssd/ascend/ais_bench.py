@@ -92,15 +92,16 @@ def find_tool(ais_infer: Path | None, tool_python: Path | None = None) -> Tool:
     tool_python: the only Python to look at. Raises KitError if neither is usable, and says what is
     missing where.
     """
-    found = {path: look(path) for path in ([tool_python] if tool_python else pythons.candidates())}
-    if tool_python and not found[tool_python]:
+    found: dict[Path, dict[str, Any]] = {}
+    for path in [tool_python] if tool_python else pythons.candidates():
+        has = look(path)  # starts it, and its aclruntime, which takes seconds
+        if has and has["tool"] and not has["runtime"]:
+            check_resources(path, has)
+            return Tool(None, path, bool(has["rules"]))
+        found |= {path: has} if has else {}
+    if tool_python and not found:
         raise KitError(f"{tool_python}: no Python that runs; correct --tool_python")
-    found = {path: has for path, has in found.items() if has}
     whole = [path for path, has in found.items() if not has["runtime"]]
-    for path in whole:
-        if found[path]["tool"]:
-            check_resources(path, found[path])
-            return Tool(None, path, bool(found[path]["rules"]))
     if ais_infer and not ais_infer.is_file():
         raise KitError(f"{ais_infer}: no such file; give --ais_infer the path of ais_infer.py")
     if ais_infer and whole:

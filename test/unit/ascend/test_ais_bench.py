@@ -57,6 +57,13 @@ def test_the_first_python_with_all_of_it_is_taken(machine, script):
     assert Tool().name == "ais_bench 0.0.2" and Tool().python == HERE
 
 
+def test_no_python_is_started_after_the_first_that_has_all(machine, monkeypatch):
+    machine(a=NOTHING, b=WHOLE, c=WHOLE)
+    seen, has = [], ais_bench.look
+    monkeypatch.setattr(ais_bench, "look", lambda python: seen.append(str(python)) or has(python))
+    assert find_tool(None).python == Path("b") and seen == ["a", "b"]
+
+
 @pytest.mark.parametrize("found", [NOTHING, OTHER])
 def test_the_script_is_taken_where_ais_bench_is_missing_or_another_tool(found, machine, script):
     machine(a=found, b=found | {"runtime": ""})
