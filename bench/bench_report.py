@@ -10,14 +10,13 @@ Example:
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
+from child_usage import usage_of
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -100,17 +99,11 @@ def main() -> None:
         score += ["--score-only", result / "bs1_detections.json"]
         score += ["--output", result / "bs1_result.json"]
         subprocess.run(score, cwd=ROOT, check=True, capture_output=True)
-        report = [sys.executable, "ssd_report.py", result, "--data", data, "--all-images"]
-        start = time.perf_counter()
-        child = subprocess.Popen(report, cwd=ROOT, stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        seconds, page = time.perf_counter() - start, result / "report.html"
-        if status:
-            sys.exit(1)
+        report = [sys.executable, ROOT / "ssd_report.py", result, "--data", data, "--all-images"]
+        used, size = usage_of(report), (result / "report.html").stat().st_size / 1e6
         print(f"{args.classes} classes, {args.images} images, {args.images * FOUND} detections:")
-        busy = usage.ru_utime + usage.ru_stime  # what others ran meanwhile left out
-        memory, size = usage.ru_maxrss / 1e6, page.stat().st_size / 1e6
-        print(f"{seconds:.0f} s ({busy:.0f} s of CPU), {memory:.2f} GB, {size:.1f} MB")
+        seconds = f"{used['wall']:.0f} s ({used['busy']:.0f} s of CPU)"
+        print(f"{seconds}, {used['peak'] / 1e9:.2f} GB, {size:.1f} MB")
 
 
 if __name__ == "__main__":

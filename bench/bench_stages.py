@@ -15,7 +15,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import repeat
 from pathlib import Path
@@ -31,7 +30,7 @@ import ssd_preprocess
 from ssd import engines, workers
 from ssd.boxes import SSD300, candidates, default_boxes
 from ssd.detections import decode_image
-from ssd.engines import inference
+from ssd.engines.inference import run_to_files
 from ssd.tensors import tensor_files, tensor_stem
 from ssd.workers import num_cpus
 
@@ -125,19 +124,9 @@ def bench_infer(model: Path, inputs: Path, scratch: Path) -> None:
         for _ in range(-(-len(paths) // size)):
             engine.run(batch)
 
-    def files() -> None:
-        pool = ThreadPoolExecutor(inference.WRITERS)
-        sink = workers.Sink(pool, inference.write_outputs, workers.AHEAD * size)
-
-        def put(group: list[Path], outputs: list[np.ndarray]) -> None:
-            for path, *single in zip(group, *outputs, strict=True):
-                sink.put(scratch / path.stem, single, "BIN")
-
-        inference.run_files(engine, paths, size, 1, put)
-        sink.close()
-
     bare()
-    compare("inference, file to file", 0.95, files, bare)
+    ours = partial(run_to_files, engine, paths, size, 1, scratch, "BIN")
+    compare("inference, file to file", 0.95, ours, bare)
 
 
 def main() -> None:

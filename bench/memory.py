@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parents[1] / "test"))  # whose model is light
 
+from child_usage import usage_of
 from models import save_light
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,16 +70,9 @@ def link_all(source: Path, target: Path, count: int) -> None:
 
 def measure(name: str, *words: object) -> None:
     """Run a stage, and print its peak memory and the seconds it took."""
-    script, *options = map(str, words)
-    start = time.perf_counter()
-    process = subprocess.Popen(
-        [sys.executable, str(ROOT / script), *options], stdout=subprocess.DEVNULL
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    if status:
-        raise SystemExit(f"{name}: failed")
-    seconds = time.perf_counter() - start
-    print(f"{name:<40}{usage.ru_maxrss / 1e3:>8.0f} MB{seconds:>8.0f} s", flush=True)
+    script, *options = words
+    used = usage_of([sys.executable, ROOT / script, *options])
+    print(f"{name:<40}{used['peak'] / 1e6:>8.0f} MB{used['wall']:>8.0f} s", flush=True)
 
 
 def main() -> None:

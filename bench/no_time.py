@@ -8,7 +8,6 @@ ones. Run by bench_host.py, one measurement a process, on the processors that it
 import argparse
 import json
 import os
-import re
 import sys
 import tempfile
 import time
@@ -22,6 +21,7 @@ from ssd.boxes import SSD300
 from ssd.detections import write_detections
 from ssd.engines.in_process import images_of, run_to_detections
 from ssd.files import write_json
+from ssd.machine import peak_memory
 from ssd.tensors import INPUT_SHAPES, tensor_stem
 
 import numpy as np
@@ -109,13 +109,12 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, float]:
     write_detections(folder / "detections.json", found)
     seconds, busy = time.perf_counter() - start, sum(os.times()[:4]) - before
     alone = time.thread_time() - alone
-    (peak,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     return {
         "wall": 1000 * seconds / args.count,
         "processor": 1000 * busy / args.count,
         "main_thread": 1000 * alone / args.count,
         "found": len(found) / args.count,
-        "peak": int(peak) / 1024,  # MB; ru_maxrss would be that of the process that started this
+        "peak": peak_memory() / 1e6,  # MB
     }
 
 

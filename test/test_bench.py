@@ -1,9 +1,11 @@
 """The benchmarks run; what they measure is no test's matter."""
 
+import importlib
 import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from models import ROOT
 
@@ -28,6 +30,18 @@ def test_kills_locks_and_full_disks_lose_nothing():
     rows = [line for line in done.stdout.splitlines() if line.startswith("ssd_preprocess")]
     assert len(rows) == 2 and all(" 1       0       0       0" in row for row in rows)
     assert done.stdout.count(": as it must") == 4
+
+
+def test_the_memory_of_a_command_is_its_own(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    usage_of = importlib.import_module("child_usage").usage_of
+    ballast = np.ones(200 << 20, np.uint8)  # of the process that asks
+    small = usage_of([sys.executable, "-S", "-c", "print()"])
+    large = usage_of([sys.executable, "-S", "-c", "bytearray(b'1') * (100 << 20)"])
+    assert 0 < small["peak"] < 100e6 < large["peak"] < len(ballast)
+    assert small["busy"] > 0 and small["wall"] > 0
+    with pytest.raises(SystemExit, match="failed"):
+        usage_of([sys.executable, "-S", "-c", "1 / 0"])
 
 
 def test_what_surrounds_a_card_is_measured(coco_tiny):
