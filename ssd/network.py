@@ -177,8 +177,9 @@ def load_checkpoint(path: Path, resnet34: Path | None = None) -> SSDR34:
     bias = state.get("mbox.0.bias", torch.empty(0))
     labels = bias.numel() // SSD300.boxes_per_cell[0] - 4
     labels = labels if labels >= 2 else NUM_LABELS
-    with torch.device("meta"):  # no memory yet: the heads may be of any size
-        expected = SSDR34(labels).state_dict()
+    with torch.device("meta"):  # no memory, no random weights: the heads may be of any size
+        network = SSDR34(labels)
+    expected = network.state_dict()
     # torch before 1.0 did not count a batch norm's batches, which nothing here reads
     state = {k: torch.tensor(0) for k in expected if k.endswith("num_batches_tracked")} | state
     missing, unknown = sorted(expected.keys() - state), sorted(state.keys() - expected)
@@ -191,8 +192,7 @@ def load_checkpoint(path: Path, resnet34: Path | None = None) -> SSDR34:
                 f"{path}: not SSD300-ResNet34: {len(keys)} weights {what} ({first_few(keys, 3)}); "
                 "give another checkpoint"
             )
-    network = SSDR34(labels)
-    network.load_state_dict(state)
+    network.to_empty(device="cpu").load_state_dict(state)
     return network.eval()
 
 
