@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from ssd.cli import KitError, note
+from ssd.locks import lock, lock_file
 
 RECORD = "made_from.json"  # in a folder of results
 MARKER = ".ssd-kit"  # lies in a folder that the kit made, and may therefore remove
 MARKER_TEXT = "The SSD-ResNet34 kit made this folder; a later run of it may remove it.\n"
 CHECKPOINT_KEY = "checkpoint_sha256"  # in an ONNX file's metadata, and in summaries and reports
-NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # on a disk without, as Lustre may be
 
 
 def natural_key(path: Path) -> list:
@@ -46,7 +46,7 @@ def atomic(path: Path, lasting: bool = False) -> Iterator[Path]:
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
         if regular:
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle = _lock_file(temporary)
+            handle = lock_file(temporary)
         yield temporary
         if regular:
             if lasting:
@@ -65,25 +65,6 @@ def atomic(path: Path, lasting: bool = False) -> Iterator[Path]:
                 temporary.unlink()
         if handle is not None:
             os.close(handle)
-
-
-def _lock_file(path: Path) -> int:
-    """Open a file, made if it is missing, and lock it until it is closed.
-
-    Raises BlockingIOError if another process has it.
-    """
-    while True:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
-                return handle
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                return handle
-            os.close(handle)
-            raise
-        os.close(handle)  # it was renamed meanwhile
 
 
 def write_bytes(path: Path, data: bytes | memoryview, lasting: bool = False) -> None:
@@ -287,7 +268,7 @@ def locked(folder: Path) -> Iterator[None]:
 
 def _lock_folder(handle: int, folder: Path) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock(handle)
     except BlockingIOError:
         raise KitError(
             f"{folder}: another run is using it; wait for that, or give another folder"

@@ -92,11 +92,12 @@ make_folder() {  # FOLDER
 }
 
 # Holds a folder until this driver ends, its stages with it; ends the run if another one holds it.
+# It waits a moment, as the kernel frees the memory of a killed run before its locks.
 lock_folder() {  # FOLDER
     make_folder "$1"
     exec {lock}<"$1"
     if command -v flock >/dev/null; then
-        flock -n "$lock" || die 1 "$1: another run is using it; wait for that, or give another --output"
+        flock -w 2 "$lock" || die 1 "$1: another run is using it; wait for that, or give another --output"
         SSD_LOCK=$(cd -- "$1" && pwd -P)
         export SSD_LOCK
     fi

@@ -4,6 +4,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 from models import ODD, ROOT, Kit, gone
@@ -224,9 +225,9 @@ def test_a_second_run_in_the_same_output_is_refused(driver, tmp_path):
     assert done.returncode == 1
     name = "ssd_pth2om.sh" if driver.driver == "ssd_sample.sh" else driver.driver
     assert done.stderr.splitlines()[-1] == f"{name}: error: {message}"
-    first.terminate()
-    first.communicate(timeout=60)
+    threading.Timer(0.5, first.terminate).start()  # the next run waits for it
     done = driver.run(f"--output={driver.out}", **env)
+    first.communicate(timeout=60)
     assert done.returncode == 0, done.stderr
 
 

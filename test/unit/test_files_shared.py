@@ -4,8 +4,10 @@ import errno
 import fcntl
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -65,6 +67,13 @@ def test_a_folder_has_one_run_at_a_time(end, hold, tmp_path):
     process.wait()
     with locked(folder):
         assert os.listdir(folder) == []
+
+
+def test_a_run_that_is_being_killed_is_waited_for(hold, tmp_path):
+    process = hold("locked", tmp_path)
+    threading.Timer(0.3, process.kill).start()
+    with locked(tmp_path):
+        assert process.wait() == -signal.SIGKILL
 
 
 def test_a_driver_holds_a_folder_for_its_stages(hold, tmp_path, monkeypatch):
