@@ -1,5 +1,6 @@
 """An .om file's sidecar (what it was made from and with), and its AIPP config."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,20 @@ def sidecar_path(model: Path) -> Path:
     return model.with_name(f"{model.name}.json")
 
 
+def om_sha256(model: Path) -> str:
+    """Return a .om's SHA-256, computed once while the file stays as it is: a run asks for it often.
+
+    Raises OSError if it is missing.
+    """
+    status = model.stat()
+    return _sha256(model, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@lru_cache(maxsize=8)
+def _sha256(model: Path, *_: int) -> str:
+    return sha256(model)
+
+
 def read_sidecar(model: Path) -> dict[str, Any]:
     """Return what ssd_onnx2om.py noted of a .om; without a note it takes float32, NCHW.
 
@@ -40,7 +55,7 @@ def read_sidecar(model: Path) -> dict[str, Any]:
     if not path.exists():
         return {"input_dtype": "float32", "batch": None, "mode": "no note beside the .om"}
     sidecar = read_record(path)
-    if sidecar.get("om_sha256") != sha256(model):
+    if sidecar.get("om_sha256") != om_sha256(model):
         raise KitError(f"{path}: is that of another {model.name}; convert again (ssd_onnx2om.py)")
     return sidecar
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ssd.ascend.om import read_sidecar
+from ssd.ascend.om import om_sha256, read_sidecar
 from ssd.cli import KitError
 from ssd.engines.ascend import AscendEngine
 from ssd.engines.base import Engine
@@ -111,6 +111,8 @@ def input_and_labels(path: Path) -> tuple[str, int | None]:
 
 def model_sha256(path: Path) -> str:
     """Return a model's SHA-256; if its weights lie in other files, as ONNX allows, of these too."""
+    if path.suffix == ".om":
+        return om_sha256(path)
     data = path.read_bytes()
     others = set()
     for match in OTHER_FILE.finditer(data) if path.suffix == ".onnx" else ():

@@ -1,10 +1,14 @@
 """The note beside an .om, and the settings of AIPP."""
 
+import hashlib
 from dataclasses import replace
 
-from ssd.ascend.om import aipp_config, read_sidecar, sidecar_path
+from ssd.ascend import om
+from ssd.ascend.om import aipp_config, om_sha256, read_sidecar, sidecar_path
 from ssd.boxes import SSD300
 from ssd.cli import KitError
+from ssd.engines import model_sha256
+from ssd.files import sha256, write_json
 
 import numpy as np
 import pytest
@@ -25,10 +29,21 @@ def test_aipp_numbers_come_from_the_one_mean_and_std(monkeypatch):
 
 
 def test_a_note_of_another_om_is_refused(tmp_path):
-    om = tmp_path / "m.om"
-    om.write_bytes(b"one")
-    assert read_sidecar(om)["input_dtype"] == "float32"
+    model = tmp_path / "m.om"
+    model.write_bytes(b"one")
+    assert read_sidecar(model)["input_dtype"] == "float32"
     for note in ('{"om_sha256": "of another"}', "[]", "{"):
-        sidecar_path(om).write_text(note)
+        sidecar_path(model).write_text(note)
         with pytest.raises(KitError, match="convert again"):
-            read_sidecar(om)
+            read_sidecar(model)
+
+
+def test_an_om_is_hashed_again_only_once_it_is_another(tmp_path, monkeypatch):
+    model, hashed = tmp_path / "m.om", []
+    monkeypatch.setattr(om, "sha256", lambda path: hashed.append(path) or sha256(path))
+    for count, data in enumerate((b"one", b"three", b"seven"), start=1):
+        (tmp_path / "new").write_bytes(data)
+        (tmp_path / "new").replace(model)  # as atc's file takes its name
+        write_json(sidecar_path(model), {"om_sha256": hashlib.sha256(data).hexdigest()})
+        assert om_sha256(model) == model_sha256(model) == read_sidecar(model)["om_sha256"]
+        assert len(hashed) == count
