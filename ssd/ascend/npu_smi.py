@@ -83,12 +83,6 @@ def cards() -> list[Card]:
     return ask()[0] or [Card(number) for number in device_files()]
 
 
-def check_cards() -> None:
-    """Raise KitError if there is no card."""
-    if not cards():
-        raise KitError(f"{ask()[1]}, and {DEVICES} has no davinci0: no card; check the driver")
-
-
 def soc_version() -> str:
     """Return atc's name for the chip of this machine's healthy cards, such as Ascend310P3.
 
@@ -115,16 +109,16 @@ def soc_version() -> str:
     return FAMILY + healthy[0]
 
 
-def card_notes(devices: list[int]) -> list[str]:
+def card_notes(devices: list[int], must: bool = False) -> list[str]:
     """Return what speaks against these cards: not listed, not healthy, or busy.
 
     If npu-smi is missing or unreadable, only that. Raises KitError if it finds no card, and the
-    system neither.
+    system neither; without npu-smi only if a card `must` be there for sure.
     """
     listed, reason = ask()
     if not listed:
-        if shutil.which("npu-smi"):
-            check_cards()
+        if (must or shutil.which("npu-smi")) and not device_files():
+            raise KitError(f"{reason}, and {DEVICES} has no davinci0: no card; check the driver")
         return [f"{reason}, so health and load of the cards are not known; {ADD_TO_PATH}"]
     found, notes = {card.device: card for card in listed}, []
     for device in devices:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ssd.ascend.ais_bench import Tool, find_tool
-from ssd.ascend.npu_smi import card_notes, cards, check_cards
+from ssd.ascend.npu_smi import card_notes, cards
 from ssd.cli import KitError, note
 from ssd.engines import ENGINES, check_same_checkpoint, engine_of
 from ssd.engines.npu import card_of
@@ -65,7 +65,7 @@ def choose(
         unused = _unused_cards(f"{models.name} is no .om: see --device npu:0")
     if engine in ("auto", "ascend"):
         try:
-            tool = _tool_for_cards(device, ais_infer, tool_python, engine == "auto")
+            tool = tool_for_cards(device, ais_infer, tool_python, engine == "auto")
         except KitError as error:
             if engine == "ascend":
                 raise KitError(f"--engine ascend: {error}") from None
@@ -93,20 +93,20 @@ def choose(
     return Choice(engine, device, tool, in_process, unused)
 
 
-def _tool_for_cards(
+def tool_for_cards(
     device: str, ais_infer: Path | None, tool_python: Path | None, is_open: bool
 ) -> Tool:
-    """Return the inference tool, with notes on the cards.
+    """Return the inference tool, with notes on the cards of `device`, such as `0,1`.
 
     is_open: whether something else may run instead, so that a card must be there for sure.
     Raises KitError without tool or card.
     """
-    if is_open:
-        check_cards()
+    numbers = [int(part) for part in device.split(",") if part.isdecimal()]
+    notes = card_notes(numbers, must=is_open)  # first, as looking for the tool takes longer
     tool = find_tool(ais_infer, tool_python)
     if tool.python != Path(sys.executable):
-        note(f"{tool.name} runs in {tool.python}")
-    for line in card_notes([int(part) for part in device.split(",") if part.isdecimal()]):
+        notes.insert(0, f"{tool.name} runs in {tool.python}")
+    for line in notes:
         note(line)
     return tool
 

@@ -6,10 +6,9 @@ A rung is one way to run the network on the same images. Its outputs and detecti
 from pathlib import Path
 from typing import NamedTuple
 
-from ssd.ascend.ais_bench import find_tool
-from ssd.ascend.npu_smi import card_notes, check_cards
 from ssd.ascend.om import read_sidecar
-from ssd.cli import CHECKPOINT, KitError, note
+from ssd.cli import CHECKPOINT, KitError
+from ssd.engines.choice import tool_for_cards
 from ssd.onnx_graph import count_int8
 
 
@@ -70,10 +69,7 @@ def find_rungs(
             missing[name] = rung.make
     if "om" in models:
         try:
-            check_cards()
-            find_tool(ais_infer, tool_python)
-            for line in card_notes([device]):
-                note(line)
+            tool_for_cards(str(device), ais_infer, tool_python, is_open=True)
         except KitError as error:
             del models["om"]
             missing["om"] = str(error)

@@ -119,8 +119,7 @@ def test_the_chip_for_atc_is_never_guessed(table, soc, machine):
 def test_a_container_without_a_working_npu_smi_has_its_cards(table, status, machine):
     machine(table, status, ["davinci0", "davinci7", "davinci_manager", "null"])
     assert npu_smi.cards() == [Card(0), Card(7)]
-    npu_smi.check_cards()
-    (line,) = npu_smi.card_notes([0])
+    (line,) = npu_smi.card_notes([0], must=True)
     reason = "npu-smi: not on PATH" if table is None else "npu-smi info: finds no card (dcmi module"
     assert line.startswith(reason) and "health and load of the cards are not known" in line
     (fact,) = check_cards()
@@ -132,7 +131,7 @@ def test_where_nothing_is_there_is_no_card(machine):
     machine(None)
     assert npu_smi.cards() == []
     with pytest.raises(KitError, match="not on PATH, and .*/dev has no davinci0: no card; check"):
-        npu_smi.check_cards()
+        npu_smi.card_notes([0], must=True)
     assert len(npu_smi.card_notes([0])) == 1  # whoever asks for a card may know better
     (fact,) = check_cards()
     assert fact.state == "ok"

@@ -71,9 +71,14 @@ def test_without_card_or_tool_auto_takes_onnx_runtime_and_says_why(
         begin = "engine onnxruntime: "
         assert chosen.unused == ""
     assert err.startswith(f"{begin}{reason}") and err.count("\n") == 1
-    reason = reason if version == "0.0.2" else "ais_bench"
     with pytest.raises(KitError, match=f"^--engine ascend: {reason}"):
         asked(folder, "ascend")
+
+
+def test_the_cards_are_asked_for_once(machine, folder, standin):
+    machine()
+    asked(folder)
+    assert standin.read_text().count("npu-smi") == 1
 
 
 def test_without_npu_smi_a_card_is_believed_where_it_is_asked_for(
