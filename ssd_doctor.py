@@ -186,8 +186,9 @@ def check_checkpoint(path: Path | None) -> Iterator[Fact]:
     path = path or CHECKPOINT
     try:
         network = importlib.import_module("ssd.network")
+        importlib.import_module("torchvision")
     except ImportError:
-        yield Fact("warning", f"{path}: not checked, for PyTorch is missing")
+        yield Fact("warning", f"{path}: not checked, for PyTorch or torchvision is missing")
         return
     labels = network.load_checkpoint(path).labels
     yield Fact("ok", f"{path}: SSD300-ResNet34, {labels} labels")

@@ -11,7 +11,6 @@ from ssd.checkpoint import read_state_dict
 from ssd.cli import SOURCES, KitError, first_few
 
 import torch
-import torchvision
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -37,7 +36,16 @@ REFERENCE_PREFIXES = {  # key prefixes of the MLPerf reference's checkpoints: ou
 
 
 def trunk() -> nn.Sequential:
-    """Return ResNet-34 up to layer3, whose stride is taken out: (N, 3, 300, 300) to 256x38x38."""
+    """Return ResNet-34 up to layer3, whose stride is taken out: (N, 3, 300, 300) to 256x38x38.
+
+    Raises KitError without torchvision.
+    """
+    try:
+        import torchvision  # here: it takes as long as torch, and a stage may end before
+    except ImportError as error:
+        raise KitError(
+            f"the network needs torchvision ({error}); install requirements.txt"
+        ) from None
     resnet = torchvision.models.resnet34(weights=None)
     resnet.layer3[0].conv1.stride = (1, 1)
     resnet.layer3[0].downsample[0].stride = (1, 1)

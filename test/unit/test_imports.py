@@ -1,6 +1,7 @@
 """Imports point down: scripts know the package, wings know the ground, nothing goes round."""
 
 import ast
+import re
 from graphlib import TopologicalSorter
 
 import pytest
@@ -64,6 +65,12 @@ def test_imports_point_down(module):
 def test_only_the_network_and_its_users_import_torch(path):
     if {"torch", "torchvision"} & {name.partition(".")[0] for name in imports(path)}:
         assert path.relative_to(ROOT).as_posix() in TORCH_ALLOWED
+
+
+def test_torchvision_which_takes_as_long_as_torch_is_imported_late():
+    for path in FILES:
+        lines = path.read_text().splitlines()
+        assert not [line for line in lines if re.match("(import|from) torchvision", line)], path
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)

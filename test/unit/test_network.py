@@ -1,12 +1,16 @@
 """The network and its checkpoints."""
 
+import sys
+
+from ssd.cli import KitError
+
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 
 from ssd.boxes import SSD300  # noqa: E402
-from ssd.network import SSDR34, deploy  # noqa: E402
+from ssd.network import SSDR34, deploy, trunk  # noqa: E402
 
 LABELS = 3  # enough for everything but the contract's own numbers
 
@@ -85,3 +89,9 @@ def test_head_channel_c_boxes_plus_b_is_row_c_of_box_b(image):
 def test_folding_and_splitting_change_nothing(network, image):
     for deployed, plain in zip(run(deploy(network), image), run(network, image), strict=True):
         np.testing.assert_allclose(deployed, plain, atol=2e-4 * np.abs(plain).max())
+
+
+def test_a_missing_torchvision_is_one_clear_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)  # as if it were not installed
+    with pytest.raises(KitError, match=r"network needs torchvision \(.*; install requirements.txt"):
+        trunk()
