@@ -67,8 +67,7 @@ def write_ascend(
 
 def read_data(data: Path | None, annotation: Path | None) -> coco.DataSet:
     """Read the data set that mAP is measured on; its images come from the calibration folder."""
-    names = {"data": data, "annotation": annotation, "images": None}
-    found = coco.open_data(argparse.Namespace(**names, all_images=False))
+    found = coco.read_data(data, annotation)
     coco.check_scorable(found.instances, found.annotation)
     return found
 

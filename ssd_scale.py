@@ -128,16 +128,14 @@ def find_images(args: argparse.Namespace) -> tuple[Any, coco.DataSet | None]:
     """
     from ssd.scale import sources
 
-    folder = args.images and coco.data_folder(Path(args.images))
     if args.data or args.annotation:
-        named = argparse.Namespace(**vars(args) | {"images": None})
-    elif (folder / coco.IMAGE_FOLDER).is_dir():
-        named = argparse.Namespace(data=folder, annotation=None, images=None, all_images=True)
-    else:
-        return sources.source_table(sources.list_images(args.images)), None
-    data = coco.open_data(named)
-    apart = args.images if args.data or args.annotation else None
-    return sources.data_table(data, apart or str(data.image_folder)), data
+        data = coco.read_data(args.data, args.annotation, all_images=args.all_images)
+        return sources.data_table(data, args.images or str(data.image_folder)), data
+    folder = coco.data_folder(Path(args.images))
+    if (folder / coco.IMAGE_FOLDER).is_dir():
+        data = coco.read_data(folder, all_images=True)
+        return sources.data_table(data, str(data.image_folder)), data
+    return sources.source_table(sources.list_images(args.images)), None
 
 
 def check_model(args: argparse.Namespace, data: coco.DataSet | None) -> int:

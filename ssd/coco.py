@@ -228,17 +228,28 @@ def data_folder(data: Path) -> Path:
 
 
 def open_data(args: argparse.Namespace) -> DataSet:
-    """Read the data set that the options of `add_data_arguments` name.
+    """Read the data set that the options of `add_data_arguments` name, as `read_data` does."""
+    return read_data(args.data, args.annotation, args.images, args.all_images)
 
+
+def read_data(
+    data: Path | None,
+    annotation: Path | None = None,
+    images: Path | None = None,
+    all_images: bool = False,
+) -> DataSet:
+    """Read a data set: DATA/coco or a folder that holds it, else what the annotation file lies in.
+
+    annotation, images: file and folder in place of those of `data`.
     Raises KitError if something is missing or no instances file, or no image is left to score.
     """
-    if args.data is None and args.annotation is None:
+    if data is None and annotation is None:
         raise KitError("no data set: give --data DIR (or --annotation FILE)")
-    data = None if args.data is None else data_folder(args.data)
-    annotation = annotation_path(data, args.annotation)
-    image_folder = args.images or (data or annotation.parent.parent) / IMAGE_FOLDER
+    data = None if data is None else data_folder(data)
+    annotation = annotation_path(data, annotation)
+    image_folder = images or (data or annotation.parent.parent) / IMAGE_FOLDER
     instances = read_instances(annotation)
-    selected = select_images(instances, args.all_images)
+    selected = select_images(instances, all_images)
     if not selected:
         raise KitError(f"{annotation}: no image has an annotation; give --all-images or another")
     return DataSet(annotation, image_folder, instances, selected)

@@ -188,3 +188,14 @@ def test_a_file_name_with_control_characters_is_refused(name, tmp_path):
     with pytest.raises(KitError, match="control characters") as error:
         coco.image_path(tmp_path, name)
     assert str(error.value).isprintable()
+
+
+def test_a_data_set_is_read_from_its_folder_one_above_or_its_annotations(tiny_coco, tmp_path):
+    whole = coco.read_data(tiny_coco)
+    assert whole.annotation == tiny_coco / "annotations" / "instances_val2017.json"
+    assert whole.image_folder == tiny_coco / "val2017"
+    assert coco.read_data(None, whole.annotation) == whole
+    (tmp_path / "above").mkdir()
+    (tmp_path / "above" / "coco").symlink_to(tiny_coco)
+    assert coco.read_data(tmp_path / "above").selected == whole.selected
+    assert coco.read_data(tiny_coco, images=tmp_path) == whole._replace(image_folder=tmp_path)

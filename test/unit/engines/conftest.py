@@ -1,7 +1,5 @@
 """Fixtures only: jobs of a light model over five images."""
 
-import argparse
-
 from ssd import coco
 from ssd.cli import KitError
 from ssd.engines import job as jobs
@@ -46,8 +44,7 @@ def engine(monkeypatch):
 
 @pytest.fixture
 def data(five_coco):
-    args = argparse.Namespace(data=five_coco, annotation=None, images=None, all_images=False)
-    return coco.open_data(args)
+    return coco.read_data(five_coco)
 
 
 @pytest.fixture

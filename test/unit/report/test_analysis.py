@@ -1,6 +1,5 @@
 """Which images are shown, and that curves and classes are those of pycocotools."""
 
-import argparse
 import contextlib
 import io
 import json
@@ -17,8 +16,7 @@ STATS = dict.fromkeys(STAT_LINES, 0.5)
 
 
 def data_of(folder, all_images=True):
-    more = {"annotation": None, "images": None, "all_images": all_images}
-    return coco.open_data(argparse.Namespace(data=folder, **more))
+    return coco.read_data(folder, all_images=all_images)
 
 
 @pytest.fixture

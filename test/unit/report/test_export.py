@@ -1,6 +1,5 @@
 """Matches as CSV and as a COCO file; the case is that of test_metrics.py."""
 
-import argparse
 import contextlib
 import csv
 import io
@@ -14,8 +13,7 @@ from models import FIVE
 
 @pytest.fixture
 def five():
-    more = {"annotation": None, "images": None, "all_images": True}
-    data = coco.open_data(argparse.Namespace(data=FIVE / "coco", **more))
+    data = coco.read_data(FIVE / "coco", all_images=True)
     found = detections.from_json(FIVE / "result" / "bs1_detections.json")
     return data, analysis.examine(data, found, 0.3)[0]
 

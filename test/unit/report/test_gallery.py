@@ -1,6 +1,5 @@
 """The gallery's images, and the boxes that the page draws on them."""
 
-import argparse
 import base64
 import io
 
@@ -21,8 +20,7 @@ CAT, DOG, OWL = range(3)
 
 @pytest.fixture
 def data():
-    more = {"annotation": None, "images": None, "all_images": True}
-    return coco.open_data(argparse.Namespace(data=FIVE / "coco", **more))
+    return coco.read_data(FIVE / "coco", all_images=True)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """Which images of two runs got better and worse; the case is that of test_metrics.py."""
 
-import argparse
-
 from ssd import coco, detections
 from ssd.report import compare, pair
 
@@ -11,8 +9,7 @@ from models import FIVE
 
 @pytest.fixture
 def data():
-    more = {"annotation": None, "images": None, "all_images": True}
-    return coco.open_data(argparse.Namespace(data=FIVE / "coco", **more))
+    return coco.read_data(FIVE / "coco", all_images=True)
 
 
 @pytest.fixture
