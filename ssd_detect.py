@@ -28,6 +28,7 @@ from ssd.cli import (
     KitError,
     Stop,
     Stopped,
+    counted,
     first_few,
     fraction,
     note,
@@ -135,10 +136,6 @@ def print_found(results: Results) -> None:
         print(first_few([f"{name} {count}" for name, count in counts.most_common()], 8))
 
 
-def count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"
-
-
 def print_summary(results: Results, seconds: float, output: Path) -> None:
     """Print how fast it was, and what was done; a video's frames are counted as frames."""
     images = len(results) - results.frames
@@ -146,8 +143,8 @@ def print_summary(results: Results, seconds: float, output: Path) -> None:
     kinds += [(results.frames, "frame")] if results.frames else []
     unit = " and ".join(f"{noun}s" for _, noun in kinds)
     print(f"{seconds:.1f} s, {len(results) / seconds:.2f} {unit}/s with reading and drawing")
-    done = ", ".join(count(*kind) for kind in kinds)
-    print(f"{output}: {done}, {len(results.bad)} bad, {count(results.boxes, 'detection')}")
+    done = ", ".join(counted(*kind) for kind in kinds)
+    print(f"{output}: {done}, {len(results.bad)} bad, {counted(results.boxes, 'detection')}")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -226,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
         jobs = list_jobs(sources, args.output)
         if left:
             kinds = first_few([f"{n} {kind or 'without any'}" for kind, n in left.most_common()], 8)
-            note(f"{args.source}: {count(left.total(), 'file')} left out by suffix: {kinds}")
+            note(f"{args.source}: {counted(left.total(), 'file')} left out by suffix: {kinds}")
             info["left_out"] = dict(left)
     videos = camera is not None or any(media.is_video(job.source) for job in jobs)
     if videos and encoder() != H264:

@@ -21,6 +21,7 @@ from ssd.ascend.om import batch_of, sidecar_path
 from ssd.cli import (
     ArgumentParser,
     KitError,
+    counted,
     fraction,
     note,
     positive,
@@ -247,10 +248,6 @@ def detect(
         return rows.collect(pipeline.run(todo, plan, share), folder, len(todo))
 
 
-def counted(number: int, things: str) -> str:
-    return f"{number} {things[:-1] if number == 1 else things}"
-
-
 def report(
     args: argparse.Namespace, data: Any, images: Any, done: Any, facts: dict[str, Any]
 ) -> int:
@@ -266,10 +263,10 @@ def report(
     for engine in facts.get("engines", []):
         print(f"engine {engine}")
     print(f"rows {args.output / ROWS}")
-    line = f"{counted(len(done), 'images')}, {counted(len(errors), 'errors')}"
+    line = f"{counted(len(done), 'image')}, {counted(len(errors), 'error')}"
     if "hosts" in facts:
         line += f", {facts['images_per_second']:.2f} images/s"
-        line += "".join(f", {counted(facts[key], key)}" for key in ("hosts", "actors"))
+        line += "".join(f", {counted(facts[f'{noun}s'], noun)}" for noun in ("host", "actor"))
     print(line)
     if args.data or args.annotation:
         score(args, data, images)

@@ -154,6 +154,11 @@ def first_few(names: Iterable[object], limit: int = 5) -> str:
     return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number and what it counts: `1 image`, `2 images`."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 class ArgumentParser(argparse.ArgumentParser):
     """argparse as all stages use it.
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ssd.ascend.ais_bench import Tool, find_tool
 from ssd.ascend.npu_smi import card_notes, cards
-from ssd.cli import KitError, note
+from ssd.cli import KitError, counted, note
 from ssd.engines import ENGINES, check_same_checkpoint, engine_of
 from ssd.engines.npu import card_of
 
@@ -117,7 +117,7 @@ def _unused_cards(reason: str) -> str:
     if not found:
         return ""
     names = ", ".join(sorted({card.name for card in found} - {""})) or "not listed by npu-smi"
-    count = f"{len(found)} card{'s' if len(found) > 1 else ''}"
+    count = counted(len(found), "card")
     return f"THE CPU RUNS THIS, NOT THE CARD: {count} ({names}) here, but {reason}"
 
 

@@ -16,6 +16,11 @@ def test_first_few_names_the_first():
     assert cli.first_few(range(6)) == "0, 1, 2, 3, 4, ..."
 
 
+def test_one_of_a_thing_is_counted_as_one():
+    shown = [cli.counted(number, "image") for number in range(3)]
+    assert shown == ["0 images", "1 image", "2 images"]
+
+
 def test_too_little_memory_is_one_line(monkeypatch):
     def main():
         raise MemoryError
