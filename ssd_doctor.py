@@ -27,6 +27,7 @@ from ssd.ascend.ais_bench import add_tool_arguments
 from ssd.ascend.checks import Fact, check_cards, check_tool, check_toolkit
 from ssd.cli import CHECKPOINT, SOURCES, ArgumentParser, KitError, first_few, note, run_main
 from ssd.engines import fastest
+from ssd.engines.base import first_line
 from ssd.engines.onnxruntime import import_onnxruntime
 from ssd.engines.openvino import import_openvino
 from ssd.machine import cpu_flags, free_space, processor
@@ -114,7 +115,7 @@ def check_openvino() -> Iterator[Fact]:
     except ModuleNotFoundError:
         yield Fact("ok", "no OpenVINO: it is optional (requirements-openvino.txt)")
     except Exception as error:  # whatever a broken installation raises
-        reason = (str(error).splitlines() or [""])[0][:160]
+        reason = first_line(error)
         yield Fact("warning", f"OpenVINO does not start: {reason}", "take another --engine")
     else:
         version = openvino.__version__.partition("-")[0]
@@ -202,7 +203,7 @@ def gather(name: str, check: Callable[[], Iterator[Fact]]) -> list[Fact]:
     except KitError as error:
         found.append(Fact("problem", str(error)))
     except Exception as error:  # a package may be broken in any way
-        reason = (str(error).splitlines() or [""])[0][:160]
+        reason = first_line(error)
         remedy = f"pip install --force-reinstall -r {REQUIREMENTS.name} -c constraints.txt"
         found.append(Fact("problem", f"{name}: {type(error).__name__}: {reason}", remedy))
     return found

@@ -75,5 +75,6 @@ def check_device(device: str, there: bool, engine: str, remedy: str = USE_CPU) -
 
 
 def first_line(error: Exception) -> str:
+    """Return what a library's error says, in one line; its kind if it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__

@@ -17,14 +17,14 @@ from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ssd.cli import KitError
+from ssd.cli import ENDING, KitError
+from ssd.engines.base import first_line
 from ssd.scale import janitor
 
 LOCAL = "local"  # address that starts a cluster, which ends with the run
 ROOM = 40  # letters that the path of temporary files may have: Ray's sockets lie below it
 STORE = 512 << 20  # bytes of a local cluster's object store; Ray takes 30 % of the memory
 ANSWER = 10  # seconds that a cluster may take to answer
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 SETTINGS = {  # of Ray; what the user has set stays
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to Ray's maker
     "RAY_BACKEND_LOG_LEVEL": "fatal",  # the others come as exceptions, or are put right by Ray
@@ -55,7 +55,7 @@ def connected(address: str) -> Iterator[None]:
     """
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    handlers = {signum: signal.getsignal(signum) for signum in SIGNALS}
+    handlers = {signum: signal.getsignal(signum) for signum in ENDING}
     options = {"address": address, "log_to_driver": False, "logging_level": logging.ERROR}
     start = _folder if address == LOCAL else nullcontext
     with redirect_stdout(sys.stderr), start() as folder:  # Ray prints there what befalls hosts
@@ -105,8 +105,7 @@ def _init(options: dict[str, Any]) -> None:
     try:
         ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise _no_cluster(options["address"], reason) from None
+        raise _no_cluster(options["address"], first_line(error)) from None
     finally:
         os.dup2(kept, 2)
         os.close(kept)
