@@ -89,6 +89,14 @@ def scratch_room(needed: int) -> Iterator[Path]:
         ) from None
 
 
+def nodes_to_skip(text: str, quantizer: Quantizer) -> list[str]:
+    """Return the nodes that --skip names. Raises KitError if no convolution is left in INT8."""
+    named = [] if text == "none" else named_nodes(text, quantizer.names)
+    if not quantizer.int8_share(named):
+        raise KitError(f"--skip {text}: leaves every convolution in float; skip fewer")
+    return named
+
+
 def write_model(quantizer: Quantizer, nodes: list[str], image: Path, output: Path) -> None:
     """Make the model of the full batch size, check it on an image, and write it to `output`.
 
@@ -187,10 +195,7 @@ def main(argv: list[str] | None = None) -> None:
     with scratch_room(4 * model.ByteSize()) as scratch:
         quantizer = Quantizer(args.onnx_path, model, scratch)
         check_images(paths, quantizer.dtype)
-        if args.skip not in ("auto", "none"):
-            skip = named_nodes(args.skip, quantizer.names)
-            if not quantizer.int8_share(skip):
-                raise KitError(f"--skip {args.skip}: leaves every convolution in float; skip fewer")
+        named = None if args.skip == "auto" else nodes_to_skip(args.skip, quantizer)
         floats, seen = open_engine(quantizer.single), spread(paths, args.limit)
         if args.data or args.annotation:
             judge = MapJudge(paths, read_data(args.data, args.annotation), floats)
@@ -198,10 +203,8 @@ def main(argv: list[str] | None = None) -> None:
             judge = MatchJudge(seen, floats)
         quantizer.calibrate(seen, args.method)
         table = Table(quantizer, judge, floats)
-        nodes = choose(quantizer, table, args.skip, seen)
-        chosen = scratch / "chosen.onnx"
-        quantizer.make(nodes, chosen)
-        table.judge_in_openvino(chosen)
+        nodes = choose(quantizer, table, args.skip, named, seen)
+        table.judge_in_openvino(nodes)
         write_model(quantizer, nodes, seen[0], args.output)
 
 

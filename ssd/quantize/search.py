@@ -37,6 +37,7 @@ class Table:
     def __init__(self, quantizer: Quantizer, judge: MapJudge | MatchJudge, floats: Engine) -> None:
         self.quantizer, self.judge, self.floats = quantizer, judge, floats
         self.image = read_image(judge.paths[0], quantizer.dtype)[None]
+        self.candidate = quantizer.scratch / "candidate.onnx"
         self.verdicts: list[Verdict] = []
         self.has_openvino = has_openvino()
 
@@ -63,19 +64,22 @@ class Table:
             engines.append(open_engine(path, engine="openvino"))
         return time_ratios(self.floats, engines, self.image)
 
-    def judge_in_openvino(self, path: Path) -> None:
-        """Print how a model is judged in OpenVINO, whose arithmetic is another."""
+    def judge_in_openvino(self, skip: list[str]) -> None:
+        """Print how the model whose nodes `skip` stay in float does in OpenVINO, if it is there.
+
+        Its arithmetic is another.
+        """
         if self.has_openvino:
-            found = self.judge.judge(open_engine(path, engine="openvino"))
+            self.quantizer.make(skip, self.candidate)
+            found = self.judge.judge(open_engine(self.candidate, engine="openvino"))
             names = zip(self.judge.heads, found, strict=False)  # the verdict has one more
             print("in OpenVINO: " + ", ".join(f"{name} {value:.4f}" for name, value in names))
 
     def add(self, skip: list[str], names: list[str]) -> Verdict:
         """Judge the model whose nodes `skip` stay in float; `names` stand for them in the table."""
-        target = self.quantizer.scratch / "candidate.onnx"
-        self.quantizer.make(skip, target)
-        verdict = self.judge.judge(open_engine(target))
-        speeds = self.speeds(target)
+        self.quantizer.make(skip, self.candidate)
+        verdict = self.judge.judge(open_engine(self.candidate))
+        speeds = self.speeds(self.candidate)
         self.print_line(self.quantizer.int8_share(skip), speeds, verdict, names or ["nothing"])
         self.verdicts.append(verdict)
         return verdict
@@ -134,16 +138,20 @@ def named_nodes(text: str, names: list[str]) -> list[str]:
     return [name for name in names if name in found]
 
 
-def choose(quantizer: Quantizer, table: Table, skip: str, paths: list[Path]) -> list[str]:
-    """Judge candidates as --skip asks for, print the table, return the nodes to leave in float."""
+def choose(
+    quantizer: Quantizer, table: Table, skip: str, named: list[str] | None, paths: list[Path]
+) -> list[str]:
+    """Judge candidates, print the table, return the nodes to leave in float.
+
+    skip: what --skip says. named: the nodes that it names; None to search for them.
+    """
     table.begin()
     nothing = table.add([], [])
-    if skip == "auto":
+    if named is None:
         return [] if nothing.good else search(quantizer, table, paths)
-    chosen = [] if skip == "none" else named_nodes(skip, quantizer.names)
-    if chosen:
-        table.add(chosen, [part.strip() for part in skip.split(",")])
-    return chosen
+    if named:
+        table.add(named, [part.strip() for part in skip.split(",")])
+    return named
 
 
 def search(quantizer: Quantizer, table: Table, paths: list[Path]) -> list[str]:

@@ -12,7 +12,7 @@ import ssd_quantize  # noqa: E402
 from ssd.engines import open_engine  # noqa: E402
 from ssd.quantize import search  # noqa: E402
 from ssd.quantize.images import read_image  # noqa: E402
-from ssd.quantize.quantizer import METHODS  # noqa: E402
+from ssd.quantize.quantizer import METHODS, Quantizer  # noqa: E402
 
 from onnx import helper  # noqa: E402
 from small_ssd import (  # noqa: E402
@@ -182,10 +182,18 @@ def test_auto_goes_on_until_the_model_is_good(tmp_path, quantize):
     assert set(lines[5][35:].split(", ")) == {"model.5.0", "model.5.2"}
 
 
-def test_auto_skips_nothing_where_nothing_suffers(tmp_path, quantize):
+def test_auto_skips_nothing_where_nothing_suffers(tmp_path, quantize, monkeypatch):
+    made, make = [], Quantizer.make
+
+    def record(self, skip, target, **more):
+        made.append(target.name)
+        make(self, skip, target, **more)
+
+    monkeypatch.setattr(Quantizer, "make", record)
     output, printed = quantize(save(tmp_path / "a.onnx"))
     assert in_int8(onnx.load(output)) == set(NODES)
     assert printed.splitlines()[3].endswith("  nothing")
+    assert made == ["candidate.onnx", "int8.onnx"]  # no third one for an OpenVINO that is not there
 
 
 def test_with_a_data_set_the_table_shows_map(tmp_path, run_stage):

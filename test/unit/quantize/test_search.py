@@ -55,5 +55,5 @@ def test_auto_tries_once_fewer_blocks_than_the_first_good_model(tmp_path, capsys
         ("xyz", ["", "a", "aebc"], "aebc"),  # never good: the best by mAP
     ]:
         table = Table(set(needed))
-        assert "".join(search.choose(Quantizer(), table, "auto", [])) == chosen
+        assert "".join(search.choose(Quantizer(), table, "auto", None, [])) == chosen
         assert table.asked == asked
