@@ -39,8 +39,8 @@ def find_sources(source: str) -> tuple[list[Path], Counter[str]]:
         return [path], Counter()
     if path.is_dir():
         found, place = list(path.iterdir()), "in this folder"
-    elif glob(source, recursive=True):
-        found, place = [Path(name) for name in glob(source, recursive=True)], "among what it names"
+    elif names := glob(source, recursive=True):
+        found, place = [Path(name) for name in names], "among what it names"
     else:
         raise KitError(f"{source}: no such file or folder, and no pattern that names a file")
     files = [file for file in found if file.is_file() and not file.name.startswith(".")]
