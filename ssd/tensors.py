@@ -73,7 +73,7 @@ def input_layout(path: Path) -> tuple[str, tuple[int, ...]]:
     Raises KitError if it is neither of INPUT_SHAPES.
     """
     if path.suffix.lower() == ".npy":
-        array = load_npy(path)
+        array = load_npy(path, mmap_mode="r")  # its header is enough
         known = [d for d, s in INPUT_SHAPES.items() if (d, s) == (str(array.dtype), array.shape)]
         found = f"{array.dtype} {array.shape}"
     else:
@@ -87,10 +87,10 @@ def input_layout(path: Path) -> tuple[str, tuple[int, ...]]:
     return known[0], INPUT_SHAPES[known[0]]
 
 
-def load_npy(path: Path) -> np.ndarray:
-    """Read one .npy file. Raises KitError if it is not one."""
+def load_npy(path: Path, mmap_mode: str | None = None) -> np.ndarray:
+    """Read one .npy file, or as NumPy's `mmap_mode` says. Raises KitError if it is not one."""
     try:
-        return np.load(path, allow_pickle=False)
+        return np.load(path, mmap_mode, allow_pickle=False)
     except (ValueError, EOFError, OSError) as error:
         raise KitError(f"{path}: not a whole .npy file ({error}); make it again") from None
 

@@ -1,5 +1,6 @@
 """Names, sizes and reading of the network's input and output files."""
 
+import tracemalloc
 from pathlib import Path
 
 from ssd import tensors
@@ -49,6 +50,16 @@ def test_inputs_are_known_by_size_or_header(tmp_path):
     for name, found in (("a.bin", "1079999 bytes"), ("a.npy", "float64")):
         with pytest.raises(KitError, match=f"{name}: {found}.*ssd_preprocess.py --force"):
             tensors.input_layout(tmp_path / name)
+
+
+def test_the_layout_of_an_input_is_found_without_reading_it(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((3, 300, 300), np.float32))
+    tensors.input_layout(tmp_path / "a.npy")  # what the first call loads does not count
+    tracemalloc.start()
+    tensors.input_layout(tmp_path / "a.npy")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 100_000  # the file has 1,080,128 bytes
 
 
 @pytest.mark.parametrize("labels", [81, 4, 2])
