@@ -99,13 +99,17 @@ def environment() -> jinja2.Environment:
 
 
 def draw_page(
-    template: str, drawn: dict[str, Chart], report: dict[str, Any], **more: Any
+    template: str,
+    drawn: dict[str, Chart],
+    report: dict[str, Any],
+    with_png: bool = True,
+    **more: Any,
 ) -> tuple[bytes, dict[str, bytes]]:
     """Return a page and its charts as PNG by name.
 
     In the template `num(path)` is a figure of the report, `charts` holds the SVGs.
     """
-    made = render.render(drawn, report)
+    made = render.render(drawn, report, with_png)
     charts = {name: Markup(svg) for name, (svg, _) in made.items()}
 
     def num(
@@ -115,7 +119,7 @@ def draw_page(
 
     page = environment().get_template(template)
     text = page.render(r=report, num=num, charts=charts, **more)
-    return text.encode(), {name: png for name, (_, png) in made.items()}
+    return text.encode(), {name: png for name, (_, png) in made.items() if png}
 
 
 def report_page(
@@ -279,7 +283,7 @@ def compare_page(
 
 def ladder_page(ladder: dict[str, Any]) -> tuple[bytes, dict[str, bytes]]:
     """Return ladder.html; a ladder has no PNG charts."""
-    return draw_page("ladder.html", LADDER, ladder)[0], {}
+    return draw_page("ladder.html", LADDER, ladder, with_png=False)
 
 
 def history_page(history: dict[str, Any]) -> tuple[bytes, dict[str, bytes]]:

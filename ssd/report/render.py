@@ -98,7 +98,9 @@ def style() -> list[Any]:
     return ["default", plain]
 
 
-def render(charts: dict[str, Chart], report: dict[str, Any]) -> dict[str, tuple[str, bytes]]:
+def render(
+    charts: dict[str, Chart], report: dict[str, Any], with_png: bool = True
+) -> dict[str, tuple[str, bytes | None]]:
     """Return each chart that the report has the figures for, as SVG for a page and as PNG."""
     made = {}
     # matplotlib would print a note on every font weight that it replaces
@@ -108,7 +110,7 @@ def render(charts: dict[str, Chart], report: dict[str, Any]) -> dict[str, tuple[
         for name, chart in charts.items():
             figure = chart(report)
             if figure:
-                made[name] = to_svg(figure, name), to_png(figure)
+                made[name] = to_svg(figure, name), to_png(figure) if with_png else None
     return made
 
 

@@ -5,6 +5,7 @@ import json
 import ssd_report
 from ssd.ladder import rungs
 from ssd.ladder import table as ladder_table
+from ssd.report import render
 from ssd.report.ladder import read_ladder
 from ssd.report.texts import in_chinese
 
@@ -27,6 +28,13 @@ def test_without_layers_or_a_loss_between_rungs_none_are_shown(ladder):
     ssd_report.main([str(ladder), "--ladder"])
     page = (ladder / "ladder.html").read_text()
     assert "the goal" in page and 'id="layers"' not in page and "chart-ladder_layers" not in page
+
+
+def test_a_ladder_draws_no_png(ladder, monkeypatch):
+    monkeypatch.setattr(render, "to_png", None)  # calling it fails
+    ssd_report.main([str(ladder), "--ladder"])
+    assert "chart-ladder_layers" in (ladder / "ladder.html").read_text()
+    assert not (ladder / "plots").exists()
 
 
 def test_what_is_no_ladder_is_refused_in_one_line(run_stage, tmp_path, refused):
