@@ -18,11 +18,11 @@ from ssd.report.history import as_minutes
 from ssd.report.matching import ERRORS, KINDS, Analysis
 from ssd.report.render import Chart
 from ssd.report.texts import (
-    FACT_NAMES,
     KIND_MEANINGS,
     KIND_NAMES,
     LABEL_FINDINGS,
     MISSING,
+    fact_name,
     in_chinese,
 )
 
@@ -45,9 +45,10 @@ def both(english: Any, chinese: Any, **parts: Any) -> Markup:
     return Markup('<span lang="en">{}</span><span lang="zh-CN">{}</span>').format(english, chinese)
 
 
-def attribute(name: str, english: str, chinese: str) -> Markup:
-    """Return an HTML attribute in English that the page's language switch translates."""
-    return Markup('{0}="{1}" data-{0}-en="{1}" data-{0}-zh="{2}"').format(name, english, chinese)
+def aria_label(english: str, chinese: str) -> Markup:
+    """Return the attribute aria-label in English; the page's language switch translates it."""
+    form = 'aria-label="{0}" data-label-en="{0}" data-label-zh="{1}"'
+    return Markup(form).format(english, chinese)
 
 
 def lookup(report: Any, path: str) -> Any:
@@ -88,8 +89,8 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.globals |= {"t": both, "attr": attribute, "no_figure": NONE}
-    made.globals |= {"fact_names": FACT_NAMES, "as_minutes": as_minutes}
+    made.globals |= {"t": both, "aria_label": aria_label, "no_figure": NONE}
+    made.globals |= {"fact_name": fact_name, "as_minutes": as_minutes}
     made.globals |= {"stat_lines": STAT_LINES, "missing_texts": MISSING, "warning_texts": WARNINGS}
     made.globals |= {"kind_names": KIND_NAMES, "kind_meanings": KIND_MEANINGS}
     made.globals |= {"label_findings": LABEL_FINDINGS}

@@ -165,6 +165,16 @@ LABEL_FINDINGS = {  # codes of hotcoco's healthcheck
 }
 
 
+def fact_name(name: str) -> tuple[str, str]:
+    """Return the name of a fact, also of one of `compare.flat_facts`, in English and Chinese."""
+    if name in FACT_NAMES:
+        return FACT_NAMES[name]
+    if name.startswith("model, batch "):
+        return name, name.replace("model, batch", "模型，批大小")
+    name = name.removeprefix("packages: ")
+    return name, name
+
+
 def in_chinese(text: str) -> str:
     """Return a text of the kit in Chinese, or as it is: a message of a tool, say."""
     if text in LADDER_CHINESE:

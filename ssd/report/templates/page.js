@@ -8,9 +8,8 @@ function speak(chinese) {
   root.lang = chinese ? "zh-CN" : "en";
   $("language").textContent = chinese ? "English" : "中文";
   $("language").lang = "";
-  for (const name of ["alt", "aria-label", "label"])
-    for (const element of all(`[data-${name}-zh]`))
-      element.setAttribute(name, element.getAttribute(`data-${name}-${chinese ? "zh" : "en"}`));
+  for (const element of all("[data-label-zh]"))
+    element.setAttribute("aria-label", chinese ? element.dataset.labelZh : element.dataset.labelEn);
   for (const option of all("option[data-zh]")) option.textContent = chinese ? option.dataset.zh : option.dataset.en;
   document.title = all("h1 [lang]").find((title) => title.lang === root.lang).textContent;
 }
