@@ -11,7 +11,7 @@ from typing import Any
 
 from ssd.coco_eval import STAT_LINES
 from ssd.report import render
-from ssd.report.accuracy_charts import ACCURACY, drawn_labels
+from ssd.report.accuracy_charts import ACCURACY, TOP, drawn_labels
 from ssd.report.charts import COMPARED, HISTORY, LADDER, MAX_BARS, SPEED
 from ssd.report.compare import SAME_AP, SAME_SPEED, WARNINGS
 from ssd.report.history import as_minutes
@@ -210,6 +210,7 @@ def script_data(
     keys = ("found", *ERRORS)
     by_score = detail["by_score"]
     return box_data(detail, names, shots) | {
+        "axisTop": TOP,
         "trueBoxes": [row["true_boxes"] for row in detail["classes"]],
         "byScore": {
             "all": {key: by_score["all"][key] for key in keys},

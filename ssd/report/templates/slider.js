@@ -41,12 +41,12 @@ function setScore(step) {
 }
 
 // --- curves: a class's own, and where the chosen score lies on them
-function frameOf(chart) {  // from a chart's values, 0 to 1 on both sides, to its drawing's units
+function frameOf(chart) {  // from a chart's values, from 0 on both sides, to its drawing's units
   const frame = $(`${chart}-${chart}-frame`);
   if (!frame) return null;
-  const box = frame.getBBox(), tops = {pr: 1.02, f1: 1.02};
+  const box = frame.getBBox();
   return {parent: frame.parentNode, x: (value) => box.x + value * box.width,
-    y: (value) => box.y + box.height * (1 - value / (tops[chart] || 1)), top: box.y, bottom: box.y + box.height};
+    y: (value) => box.y + box.height * (1 - value / kit.axisTop), top: box.y, bottom: box.y + box.height};
 }
 
 function overlay(chart) {
