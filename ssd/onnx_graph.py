@@ -83,13 +83,11 @@ def count_int8(path: Path) -> tuple[int, int]:
     return sum(both <= quantized for both in inputs), len(inputs)
 
 
-def onnx_layers(path: Path) -> dict[str, Layer]:
-    """Return the layers of an ONNX file that depend on the image, in graph order.
+def onnx_layers(graph: Any) -> dict[str, Layer]:
+    """Return the layers of an ONNX graph that depend on the image, in graph order.
 
     Keys are tensor names without `/network`. Quantizing and dequantizing nodes are no layers.
-    Raises KitError if it is no model of the kit.
     """
-    graph = load_onnx(path).graph
     layers: dict[str, Layer] = {}  # by the tensor's own name
     aliases: dict[str, str] = {}  # quantized or dequantized tensor -> what was quantized
     moving = {one.name for one in graph.input} - {one.name for one in graph.initializer}

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from ssd.agreement import Difference, rank_falls
 from ssd.cli import KitError
 from ssd.engines import open_engine
+from ssd.engines.base import Engine
 from ssd.engines.onnxruntime import import_onnxruntime
 from ssd.engines.pytorch import TorchEngine
 from ssd.images import to_input
@@ -54,16 +55,17 @@ def compare_layers(first: Path, second: Path, rgbs: list[np.ndarray]) -> list[La
     has them, in float32 on quantized values: what a processor's INT8 kernels add is not seen.
     Raises KitError if a file is missing or no model of the kit, or no layer is the same.
     """
-    open_engine(second)  # refuses what is no model of the kit
-    graph = below = onnx_layers(second)
+    engine, model = open_engine(second), load_onnx(second)
+    graph = below = onnx_layers(model.graph)
     if first.suffix == ".onnx":
-        above = {key: layer for key, layer in onnx_layers(first).items() if key in below}
+        pair = open_engine(first), load_onnx(first)
+        above = {key: layer for key, layer in onnx_layers(pair[1].graph).items() if key in below}
         below = {key: below[key] for key in above}
-        upper = run_onnx(first, above, rgbs)
+        upper = run_onnx(*pair, above, rgbs)
     else:
         upper = run_checkpoint(first, below, rgbs)
     sums: dict[str, Difference] = {}
-    for expected, found in zip(upper, run_onnx(second, below, rgbs), strict=True):
+    for expected, found in zip(upper, run_onnx(engine, model, below, rgbs), strict=True):
         for key in [key for key in expected if key in found]:
             if expected[key].shape != found[key].shape:
                 raise KitError(
@@ -120,13 +122,16 @@ def batches(rgbs: list[np.ndarray], size: int, dtype: str) -> Iterator[tuple[np.
 
 
 def run_onnx(
-    path: Path, layers: dict[str, Layer], rgbs: list[np.ndarray]
+    engine: Engine, model: Any, layers: dict[str, Layer], rgbs: list[np.ndarray]
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Yield for each image the layers' float outputs, without batch axis."""
+    """Yield for each image the layers' float outputs, without batch axis.
+
+    engine, model: of one file, as `open_engine` and `load_onnx` return them; the model gets the
+    layers as outputs.
+    """
     from onnx import ValueInfoProto
 
     onnxruntime = import_onnxruntime()
-    engine, model = open_engine(path), load_onnx(path)
     known = {value.name for value in model.graph.output}
     wanted = {layer.tensor for layer in layers.values()} - known
     model.graph.output.extend(ValueInfoProto(name=name) for name in sorted(wanted))

@@ -3,7 +3,9 @@
 import math
 
 from ssd.cli import KitError
+from ssd.engines import open_engine
 from ssd.images import normalize, to_input
+from ssd.ladder import layers
 from ssd.ladder.layers import (
     LayerDifference,
     batches,
@@ -13,7 +15,7 @@ from ssd.ladder.layers import (
     module_key,
     run_onnx,
 )
-from ssd.onnx_graph import count_int8, onnx_layers
+from ssd.onnx_graph import count_int8, load_onnx, onnx_layers
 
 import numpy as np
 import pytest
@@ -65,12 +67,26 @@ def test_only_one_batch_is_made_at_a_time(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "ssd.ladder.layers.to_input", lambda rgb, dtype: made.append(1) or to_input(rgb, dtype)
     )
-    run = run_onnx(model, onnx_layers(model), make_rgbs(5))
+    engine, loaded = open_engine(model), load_onnx(model)
+    run = run_onnx(engine, loaded, onnx_layers(loaded.graph), make_rgbs(5))
     assert made == []
     next(run)
     assert made == [1]
     next(run)
     assert made == [1, 1]
+
+
+def test_each_model_is_opened_once(tmp_path, monkeypatch):
+    models = save_colors(tmp_path / "a.onnx"), save_colors(tmp_path / "b.onnx")
+    opened = []
+
+    def counting(work):
+        return lambda path: opened.append(path.name) or work(path)
+
+    for name in ("open_engine", "load_onnx"):
+        monkeypatch.setattr(layers, name, counting(getattr(layers, name)))
+    compare_layers(*models, make_rgbs(1))
+    assert sorted(opened) == ["a.onnx"] * 2 + ["b.onnx"] * 2
 
 
 def test_without_images_no_layer_is_compared(tmp_path):
@@ -230,9 +246,11 @@ def last_add(layers):
 
 def test_dequantized_values_are_taken_as_the_next_layer_reads_them(models):
     key = "/model/model.2/model.2.0/Relu_output_0"
-    layer = onnx_layers(models / "q.onnx")[key]
+    path = models / "q.onnx"
+    engine, model = open_engine(path), load_onnx(path)
+    layer = onnx_layers(model.graph)[key]
     assert (layer.name, layer.op) == ("/model/model.0/Conv", "Conv")
-    (values,) = run_onnx(models / "q.onnx", {key: layer}, make_rgbs(1))
+    (values,) = run_onnx(engine, model, {key: layer}, make_rgbs(1))
     assert len(np.unique(values[key])) <= 256 and values[key].min() == 0
 
 
