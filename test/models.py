@@ -215,14 +215,14 @@ def load_standin(name):
 
 
 def gone(pid):
-    """Wait until a process has ended, if it has not."""
-    for _ in range(1000):
+    """Wait until a process has ended, if it has not; return whether it has within a minute."""
+    for _ in range(6000):
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
+            if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
+                return True  # where nobody reaps what is left without a parent
+        except (ProcessLookupError, FileNotFoundError):  # it may end between the two
             return True
-        if "\nState:\tZ" in Path(f"/proc/{pid}/status").read_text():
-            return True  # where nobody reaps what is left without a parent
         time.sleep(0.01)
     return False
 

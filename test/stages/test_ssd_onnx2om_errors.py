@@ -63,6 +63,7 @@ def test_atc_ends_with_its_stage(how, tmp_path, light_onnx):
     pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=os.environ | env, **pipes) as process:
         while not (log.exists() and log.read_text()):  # which grows while atc runs
+            assert process.poll() is None, process.stderr.read()
             time.sleep(0.01)
         getattr(process, how)()
         error = process.stderr.read()

@@ -195,7 +195,7 @@ def test_warnings_of_the_scored_annotations_are_repeated(result, capsys):
     assert "Warning: 3 of 4 boxes." in (result / "report.md").read_text().splitlines()
 
 
-def test_rows_of_different_checkpoints_are_named(result, capsys):
+def test_rows_of_different_checkpoints_are_named(result):
     paths = sorted(result.glob("bs*_summary.json"))
     for path in paths:
         summary = json.loads(path.read_text())

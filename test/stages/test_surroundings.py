@@ -38,7 +38,7 @@ def test_what_is_printed_goes_into_no_file_where_streams_are_closed(streams, dat
     assert (tmp_path / "made").read_bytes() == (tmp_path / "sound").read_bytes()
 
 
-def test_notes_do_not_go_to_stdout_where_stderr_is_closed(tmp_path):
+def test_notes_do_not_go_to_stdout_where_stderr_is_closed():
     code = "import ssd.cli; ssd.cli.note('a note'); print('a fact')"
     line = ["bash", "-c", '"$0" "$@" 2>&-', sys.executable, "-c", code]
     done = subprocess.run(line, capture_output=True, text=True, cwd=ROOT)

@@ -147,7 +147,7 @@ def test_the_truth_has_another_digest_if_a_box_moves_and_not_if_more_is_written(
     assert of(instances(categories_name="cow")) != plain
 
 
-def test_what_is_missing_says_where_it_is_fetched_from(tmp_path, tiny_coco):
+def test_what_is_missing_says_where_it_is_fetched_from(tmp_path):
     data = coco.DataSet(None, tmp_path / "none", instances(), instances()["images"])
     with pytest.raises(KitError, match="check the path, or fetch it .COCO's: .*annotations.*zip"):
         coco.annotation_path(tmp_path)

@@ -190,9 +190,7 @@ def test_an_output_that_cannot_be_is_reported(detect_stage, images, refused, tmp
     refused(detect_stage(images, "--output", tmp_path / "file"), "file", "cannot write")
 
 
-def test_a_checkpoint_gives_what_its_onnx_does(
-    detect, checkpoint, onnx_file, images, tmp_path, monkeypatch
-):
+def test_a_checkpoint_gives_what_its_onnx_does(detect, checkpoint, onnx_file, images, tmp_path):
     (tmp_path / "two").write_text("one\ntwo")
     noise(90, 60).save(images / "a.png")
     found = [

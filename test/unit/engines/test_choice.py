@@ -14,8 +14,6 @@ from ssd.engines.choice import Choice, choose, find_model
 import pytest
 from models import set_checkpoint
 
-OLD = Tool(Path("/opt/ais_infer.py"))
-
 
 @pytest.fixture
 def machine(monkeypatch, standin):

@@ -24,7 +24,7 @@ def outputs_of(made):
 
 @pytest.mark.parametrize("route", ROUTES)
 @pytest.mark.parametrize("fails_at", [1, 2, 3])
-def test_a_run_goes_on_with_the_images_that_are_missing(fails_at, route, job, engine, monkeypatch):
+def test_a_run_goes_on_with_the_images_that_are_missing(fails_at, route, job, engine):
     whole = job(**route, target=job().target.with_name("whole"))
     run(whole, force=False)
     engine.fails_at = fails_at

@@ -95,7 +95,7 @@ def test_a_share_that_is_none_is_wrong_usage(share, run_stage):
     assert "argument --shard" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_detections_are_joined_in_the_order_of_the_images(run, tmp_path, capfd):
+def test_detections_are_joined_in_the_order_of_the_images(run, capfd):
     summaries = [card([10.0], 4, 1.0), card([30.0], 0, 1.0)]
     shares = [{"0/2": [9, 5]}, {"1/2": [3, 1]}]
     plan = {

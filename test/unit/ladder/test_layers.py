@@ -259,7 +259,7 @@ def test_quantized_and_float_convolutions_are_counted(models):
     assert count_int8(models / "q.onnx") == (49, 51)
 
 
-def test_what_cannot_be_compared_is_refused(tmp_path, light_onnx, onnx_file):
+def test_what_cannot_be_compared_is_refused(tmp_path, light_onnx):
     model = save_colors(tmp_path / "a.onnx")
     with pytest.raises(KitError, match=r"b\.onnx: no such model"):
         compare_layers(model, tmp_path / "b.onnx", make_rgbs(1))

@@ -52,7 +52,7 @@ def ladder(tmp_path):
     return write_ladder(tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory):
     """Chromium that keeps the console's lines and every request that a page makes."""
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
@@ -74,7 +74,7 @@ def browser(tmp_path_factory):
     driver.quit()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(tmp_path_factory):
     """A result folder with its report, its comparison with another run, and a history of three.
 

@@ -74,7 +74,7 @@ def test_images_of_each_error_are_shown_the_worst_first(monkeypatch):
     assert list(choice.choose(counts, {}, errors)) == [4, 2, 5]
 
 
-def test_the_errors_of_the_five_images_have_their_images(detail):
+def test_the_errors_of_the_five_images_have_their_images():
     # image 10: a dog missed, a wrong class; 20: a duplicate; 40: both of 10's; 50: background
     found = detections.from_json(FIVE / "result" / "bs1_detections.json")
     made = analysis.analyse(data_of(FIVE / "coco"), found, STATS, 0.3)

@@ -41,7 +41,7 @@ def test_each_detection_and_each_missed_box_has_a_row(five):
     assert float(table[2]["iou"]) == pytest.approx(0.8)
 
 
-def test_pycocotools_reads_the_matches(five, tmp_path):
+def test_pycocotools_reads_the_matches(five):
     from pycocotools.coco import COCO
 
     made = COCO()

@@ -98,7 +98,7 @@ def test_chart_texts_have_both_languages(page):
     assert script(driver, "document.title") == "SSD-ResNet34 评测报告"
 
 
-def test_the_light_switch_changes_the_colors_and_is_remembered(page, folder):
+def test_the_light_switch_changes_the_colors_and_is_remembered(page):
     driver = page()
 
     def ground():

@@ -47,16 +47,9 @@ class InferSession:
         """Return the same of each output, in the order of the model."""
         return self.session.outputs
 
-    def set_staticbatch(self) -> None:
-        """Take the model as one of a fixed batch."""
-
     def set_dynamic_batchsize(self, dym_batch: int) -> None:
         """Choose a profile of --dynamic_batch_size. Raises RuntimeError if there is none."""
         self.session.set_batch(int(dym_batch))
-
-    def get_max_dym_batchsize(self) -> int:
-        """Return the largest profile."""
-        return max(self.session.batches or [0])
 
     def infer(
         self,
