@@ -40,7 +40,7 @@ from ssd.detect.detector import Detector, Job, detect_images, detect_video
 from ssd.detect.results import Results
 from ssd.detect.video import H264, BadFile, Camera, VideoFile, encoder
 from ssd.engines import add_engine_arguments, model_sha256, open_engine
-from ssd.files import claim_folder, digest, locked
+from ssd.files import claim_folder, digest, locked, read_lines
 
 JSON_NAME = "detections.json"
 
@@ -56,12 +56,7 @@ def read_categories(labels: str | None, count: int) -> list[dict[str, Any]]:
     elif labels.lower().endswith(".json"):
         categories = coco.read_instances(Path(labels))["categories"]
     else:
-        try:
-            lines = Path(labels).read_text("utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or "not UTF-8"
-            raise KitError(f"{labels}: cannot read: {reason}; give a name a line") from None
-        names = [line.strip() for line in lines if line.strip()]
+        names = read_lines(Path(labels), "a name")
         categories = [{"id": i, "name": name} for i, name in enumerate(names, start=1)]
     if len(categories) != count - 1:
         raise KitError(

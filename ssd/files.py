@@ -158,6 +158,16 @@ def read_json(path: Path) -> Any:
         raise KitError(f"{path}: not JSON ({error}); fetch or make it again") from None
 
 
+def read_lines(path: Path, wanted: str) -> list[str]:
+    """Return a UTF-8 text's lines, stripped, none blank. Raises KitError if it cannot be read."""
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "not UTF-8"
+        raise KitError(f"{path}: cannot read: {reason}; give {wanted} a line") from None
+    return [line.strip() for line in lines if line.strip()]
+
+
 def read_record(path: Path) -> dict[str, Any]:
     """Read a JSON object that the kit wrote; {}, which proves nothing, if that is not there."""
     try:
@@ -260,16 +270,11 @@ def locked(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise KitError(f"{folder}: cannot write: {error.strerror}; give another folder") from None
     try:
-        _lock_folder(handle, folder)
+        try:
+            lock(handle)
+        except BlockingIOError:
+            remedy = "wait for that, or give another folder"
+            raise KitError(f"{folder}: another run is using it; {remedy}") from None
         yield
     finally:
         os.close(handle)
-
-
-def _lock_folder(handle: int, folder: Path) -> None:
-    try:
-        lock(handle)
-    except BlockingIOError:
-        raise KitError(
-            f"{folder}: another run is using it; wait for that, or give another folder"
-        ) from None

@@ -11,7 +11,7 @@ from typing import Any
 
 from ssd import coco, images
 from ssd.cli import KitError
-from ssd.files import natural_key
+from ssd.files import natural_key, read_lines
 
 import pyarrow as pa
 from pyarrow import fs
@@ -83,12 +83,7 @@ def _list_store(uri: str) -> list[str]:
 
 
 def _read_list(path: Path) -> list[str]:
-    try:
-        lines = path.read_text("utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "not UTF-8"
-        raise KitError(f"{path}: cannot read: {reason}; give a location a line") from None
-    names = [absolute(line.strip()) for line in lines if line.strip()]
+    names = [absolute(line) for line in read_lines(path, "a location")]
     if not names:
         raise KitError(f"{path}: names no image; give a location a line")
     return list(dict.fromkeys(names))

@@ -141,3 +141,14 @@ def test_a_fifo_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "a.json")
     with pytest.raises(KitError, match="a.json: is a FIFO or a device, no file; give a file"):
         files.read_json(tmp_path / "a.json")
+
+
+def test_a_list_is_read_without_blanks_and_byte_order_mark(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes(b"\xef\xbb\xbf cat \r\n\n \n\xe7\x8b\x97")
+    assert files.read_lines(path, "a name") == ["cat", "狗"]
+    path.write_bytes(b"\xff")
+    with pytest.raises(KitError, match=r"a\.txt: cannot read: not UTF-8; give a name a line"):
+        files.read_lines(path, "a name")
+    with pytest.raises(KitError, match="cannot read: No such file or directory; give a name"):
+        files.read_lines(tmp_path / "b.txt", "a name")
