@@ -101,11 +101,11 @@ def wait_for_end(run: subprocess.Popen, mark: str, target: str) -> tuple[int, in
 def wrong_status(status: int, errors: str, target: str, signum: int) -> bool:
     """Return whether a run ended otherwise than by its end, or as its signal has it.
 
-    errors: its stderr. In its first 15 ms Python itself ends by Ctrl-C, with its own status.
+    errors: its stderr. Python ends by Ctrl-C with its own status until it is set up.
     """
     if target == "child":
         return status < 0
-    return status not in (0, -signum, 128 + signum) and "init_import_site" not in errors
+    return status not in (0, -signum, 128 + signum) and "Fatal Python error: init_" not in errors
 
 
 def try_once(subject: Subject, folder: Path, seconds: float, way: tuple[str, int]) -> Outcome:

@@ -103,6 +103,9 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def page(browser, folder):
     """The report's page, freshly opened at desktop width, in English and light."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    is_there = "return location.href === arguments[0] && document.readyState === 'complete'"
 
     def show(name="report.html", width=1280):
         size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": False}
@@ -111,7 +114,9 @@ def page(browser, folder):
         browser.execute_script("localStorage.clear()")
         browser.get("about:blank")  # from a page's fragment to the page itself is no new page
         browser.get_log("browser"), browser.get_log("performance")
-        browser.get((folder / name).as_uri())
+        address = (folder / name).as_uri()
+        browser.get(address)  # which may return early on a busy machine
+        WebDriverWait(browser, 60).until(lambda _: browser.execute_script(is_there, address))
         return browser
 
     return show
