@@ -11,12 +11,21 @@ def percent(value: float) -> str:
     return f"{100 * value:.3f}"
 
 
+def points(value: float) -> str:
+    """Return a difference of shares in points, that is of %, with its sign and three places."""
+    return f"{100 * value:+.3f}"
+
+
+def shown(value: Any, show: Callable[[Any], str]) -> str:
+    """Return a value as `show` has it; `-` if there is none."""
+    return "-" if value is None else show(value)
+
+
 def cells(columns: Columns, rows: Iterable[dict[str, Any]]) -> list[list[str]]:
     """Return a table's cells, headings first; `-` where a row has no value."""
     lines = [[title for title, _, _ in columns.values()]]
     for row in rows:
-        values = [(row.get(key), show) for key, (_, _, show) in columns.items()]
-        lines.append(["-" if value is None else show(value) for value, show in values])
+        lines.append([shown(row.get(key), show) for key, (_, _, show) in columns.items()])
     return lines
 
 

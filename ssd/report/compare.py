@@ -22,7 +22,16 @@ WARNINGS = {  # why the mAP of two runs may not compare, in English and Chinese
     "truth": ("images or boxes of the annotations differ (digest)", "标注的图片或框不同（摘要）"),
     "classes": ("classes differ (count: not in the other)", "类别不同（数量：对方没有的类别）"),
 }
-TEXT = "{:>5} {:>11} {:>11} {:>7}   {:>8} {:>8} {:>8}"  # 66 columns; a terminal has 80
+COLUMNS = {  # of the short table: title, width, and how a value is shown
+    "batch": ("batch", 5, str),
+    "fps_a": ("A fps", 11, "{:.3f}".format),
+    "fps_b": ("B fps", 11, "{:.3f}".format),
+    "fps_ratio": ("B/A", 7, "{:.3f}".format),
+    "map_a": ("A mAP", 10, tables.percent),
+    "map_b": ("B mAP", 8, tables.percent),
+    "map_difference": ("B-A", 8, tables.points),
+}
+GAP = " "  # between columns: two would look like more tables
 
 
 def compare(
@@ -36,9 +45,10 @@ def compare(
     a, b = reports
     by_batch = [{row["batch"]: row for row in report["rows"]} for report in reports]
     batches = sorted({batch for rows in by_batch for batch in rows})
+    titles = names(folders)
     return {
-        "a": {"name": names(folders)[0], "scored_batch": a["scored_batch"]},
-        "b": {"name": names(folders)[1], "scored_batch": b["scored_batch"]},
+        "a": {"name": titles[0], "scored_batch": a["scored_batch"]},
+        "b": {"name": titles[1], "scored_batch": b["scored_batch"]},
         "rows": [compare_rows(batch, *(rows.get(batch) for rows in by_batch)) for batch in batches],
         "best": [report["rows"][report["best"]]["batch"] for report in reports],
         "stats": [
@@ -151,21 +161,14 @@ def compare_facts(a: dict[str, str], b: dict[str, str]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: not row["differs"])
 
 
-def number(value: float | None, form: str, factor: float = 1) -> str:
-    return "-" if value is None else format(factor * value, form)
-
-
 def cells(comparison: dict[str, Any]) -> list[list[str]]:
     """Return the short table's cells, headings first."""
-    table = [["batch", "A fps", "B fps", "B/A", "A mAP", "B mAP", "B-A"]]
-    for row in comparison["rows"]:
-        fps, score = row["fps"], row["map"]
-        table.append(
-            [str(row["batch"]), number(fps["a"], ".3f"), number(fps["b"], ".3f")]
-            + [number(fps["ratio"], ".3f"), number(score["a"], ".3f", 100)]
-            + [number(score["b"], ".3f", 100), number(score["difference"], "+.3f", 100)]
-        )
-    return table
+    rows = (
+        {"batch": row["batch"]}
+        | {f"{key}_{part}": value for key in ("fps", "map") for part, value in row[key].items()}
+        for row in comparison["rows"]
+    )
+    return tables.cells(COLUMNS, rows)
 
 
 def warning_lines(comparison: dict[str, Any]) -> list[str]:
@@ -179,20 +182,20 @@ def warning_lines(comparison: dict[str, Any]) -> list[str]:
 def as_text(comparison: dict[str, Any]) -> str:
     """Return the short table for a terminal of 80 columns."""
     names = [f"{side.upper()}: {comparison[side]['name']}" for side in ("a", "b")]
-    lines = [*names, *(TEXT.format(*row) for row in cells(comparison))]
-    return "\n".join([*lines, *change_lines(comparison)])
+    table = tables.as_text(COLUMNS, cells(comparison), GAP)
+    return "\n".join([*names, table, *change_lines(comparison)])
 
 
 def change_lines(comparison: dict[str, Any]) -> list[str]:
     """Return how sure the difference in mAP is and how many images changed; none without data."""
     if comparison["noise"] is None:
         return []
-    change, row = comparison["changes"], comparison["stats"][0]
+    count, row = comparison["changes"], comparison["stats"][0]
     sure = "may be chance" if row["verdict"] == "same" else "more than chance"
-    points = f"{number(row['difference'], '+.3f', 100)} +- {100 * comparison['noise']:.3f} points"
+    change = tables.shown(row["difference"], tables.points)
     return [
-        f"mAP B-A: {points}, {sure} (95 %)",
-        f"images: {change['better']} better, {change['worse']} worse, {change['same']} as before",
+        f"mAP B-A: {change} +- {tables.percent(comparison['noise'])} points, {sure} (95 %)",
+        f"images: {count['better']} better, {count['worse']} worse, {count['same']} as before",
     ]
 
 
@@ -203,11 +206,9 @@ def as_markdown(comparison: dict[str, Any]) -> str:
     lines += [f"- {line}" for line in (*warning_lines(comparison), *change_lines(comparison))]
     lines += ["", *tables.as_markdown(cells(comparison)), "", "mAP and differences in %.", ""]
     for title, rows in (("COCO's numbers", "stats"), ("AP by class", "classes")):
-        table = [[title, "A", "B", "B-A"]]
-        for row in comparison[rows]:
-            values = [number(row[side], ".3f", 100) for side in ("a", "b")]
-            table.append([row["name"], *values, number(row["difference"], "+.3f", 100)])
-        lines += [*tables.as_markdown(table), ""]
+        columns = {"name": (title, 0, str), "a": ("A", 0, tables.percent)}
+        columns |= {"b": ("B", 0, tables.percent), "difference": ("B-A", 0, tables.points)}
+        lines += [*tables.as_markdown(tables.cells(columns, comparison[rows])), ""]
     differing = [row for row in comparison["facts"] if row["differs"]]
     if not differing:
         return "\n".join([*lines, "No fact differs.", ""])

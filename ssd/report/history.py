@@ -10,7 +10,6 @@ from ssd.report.compare import (
     find_warnings,
     flat_facts,
     names,
-    number,
     ratio,
     warning_lines,
 )
@@ -20,7 +19,7 @@ COLUMNS = {  # of the short table: title, width, and how a run's value is shown
     "name": ("run", -NAME, lambda name: name if len(name) <= NAME else f"…{name[1 - NAME :]}"),
     "finished": ("finished, UTC", -16, lambda moment: as_minutes(moment)),
     "map": ("mAP", 7, tables.percent),
-    "map_change": ("change", 7, lambda value: f"{100 * value:+.3f}"),
+    "map_change": ("change", 7, tables.points),
     "fps": ("fps", 9, "{:.3f}".format),
     "fps_ratio": ("ratio", 5, "{:.3f}".format),
     "end_to_end": ("end-to-end", 10, "{:.3f}".format),
@@ -43,7 +42,8 @@ def make_history(folders: list[Path], reports: list[dict[str, Any]]) -> dict[str
     has no verdict where the two runs may not compare, which `warnings` then says.
     """
     order = sorted(range(len(folders)), key=lambda i: reports[i]["finished"])  # all in UTC
-    titles, reports = [names(folders)[i] for i in order], [reports[i] for i in order]
+    titles = names(folders)
+    titles, reports = [titles[i] for i in order], [reports[i] for i in order]
     measured = [measures(report) for report in reports]
     runs, warnings, changes = [], [], []
     for i, (title, mine) in enumerate(zip(titles, measured, strict=True)):
@@ -144,6 +144,7 @@ def as_markdown(history: dict[str, Any]) -> str:
     lines += tables.as_markdown(facts) if len(facts) > 1 else ["No fact changed."]
     classes = [["AP by class, %", *runs, "last - first"]]
     for row in history["classes"]:
-        values = [number(ap, ".3f", 100) for ap in row["ap"]]
-        classes.append([row["name"], *values, number(row["change"]["difference"], "+.3f", 100)])
+        values = [tables.shown(ap, tables.percent) for ap in row["ap"]]
+        change = tables.shown(row["change"]["difference"], tables.points)
+        classes.append([row["name"], *values, change])
     return "\n".join([*lines, "", *tables.as_markdown(classes), ""])
