@@ -5,17 +5,13 @@ The page draws upon a chart of the score in the coordinates of its frame, the pa
 
 from typing import Any
 
-from ssd.report.charts import WIDTH, axes, bars, legend, short
+from ssd.report.charts import WIDTH, axes, bars, legend, paired_bars, short
 from ssd.report.render import MUTED, SERIES, Chart
 
 import numpy as np
 from matplotlib.figure import Figure
 
-CELL = (
-    0x2F / 255,
-    0x8F / 255,
-    0xD0 / 255,
-)  # RGB of the matrix, for light and dark ground
+CELL = (0x2F / 255, 0x8F / 255, 0xD0 / 255)  # RGB of the matrix, for light and dark ground
 DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)), "-.", ":")  # curves that coincide stay visible
 MAX_WRITTEN = 15  # classes up to which the matrix shows its numbers
 MAX_CELLS = 100  # classes in the matrix; of more, those with the most confusions
@@ -63,10 +59,8 @@ def calibration(report: dict[str, Any]) -> Figure | None:
     if not bins:
         return None
     figure, ax = axes(2.9)
-    area = (
-        12
-        + 120 * np.sqrt([row["count"] for row in bins]) / max(row["count"] for row in bins) ** 0.5
-    )
+    counts = np.array([row["count"] for row in bins])
+    area = 12 + 120 * np.sqrt(counts / counts.max())
     ax.plot((0, 1), (0, 1), color=MUTED, lw=1, ls=(0, (4, 3)))
     ax.scatter([row["score"] for row in bins], [row["true"] for row in bins], area, color=SERIES[0])
     ax.patch.set_gid("calibration-frame")
@@ -75,25 +69,18 @@ def calibration(report: dict[str, Any]) -> Figure | None:
 
 
 def sizes(report: dict[str, Any]) -> Figure:
-    figure, ax = axes(2.6)
     rows = report["detail"]["sizes"]
-    for shift, (name, key) in zip((-0.19, 0.19), (("AP", "ap"), ("AR", "ar")), strict=True):
-        values = [100 * (row[key] or 0) for row in rows]
-        color = SERIES[0 if key == "ap" else 2]
-        bars = ax.bar(np.arange(3) + shift, values, 0.36, color=color, label=name)
-        ax.bar_label(bars, ["–" if row[key] is None else f"{100 * row[key]:.1f}" for row in rows])
-    ax.set_xticks(range(3), [row["size"] for row in rows])
-    ax.set(ylim=(0, 108), ylabel="%")
-    ax.grid(axis="x", visible=False)
-    legend(ax)
+    values = {"AP": [row["ap"] for row in rows], "AR": [row["ar"] for row in rows]}
+    figure = paired_bars(2.6, [row["size"] for row in rows], values)
+    figure.axes[0].set_ylim(0, 108)
     return figure
 
 
 def scores(report: dict[str, Any]) -> Figure:
     figure, ax = axes(2.9)
     counts = report["detail"]["histogram"]
-    for name, color, hatch in (("true", SERIES[0], None), ("false", SERIES[1], (0, (4, 2)))):
-        ax.stairs(counts[name], counts["edges"], color=color, lw=1.8, label=name, ls=hatch or "-")
+    for name, color, dash in (("true", SERIES[0], "-"), ("false", SERIES[1], (0, (4, 2)))):
+        ax.stairs(counts[name], counts["edges"], color=color, lw=1.8, label=name, ls=dash)
     ax.set_yscale("symlog", linthresh=1)
     ax.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     ax.set(xlim=(0, 1), ylim=(0, None), xlabel="score of the detection")

@@ -19,14 +19,7 @@ LEAST_APART = 1e-9  # of a cosine from 1 that is drawn; engines in float32 diffe
 RUN = 0.3  # width of a run in a history, inches
 LEAST_SPAN = 1.0  # points of AP that the axis of a history spans at least
 MAX_BARS = 120  # classes in a chart; of more, those at both ends are shown
-STEP_ORDER = (
-    "infer",
-    "read",
-    "write",
-    "decode",
-    "score",
-    "preprocess",
-)  # the longest as a rule first
+STEP_ORDER = ("infer", "read", "write", "decode", "score", "preprocess")  # longest first, mostly
 
 
 def axes(height: float, width: float = WIDTH) -> tuple[Figure, Axes]:
@@ -147,6 +140,23 @@ def bars(names: list[str], values: list[float], title: str) -> Figure | None:
     return figure
 
 
+def paired_bars(height: float, names: list[str], values: dict[str, list[float | None]]) -> Figure:
+    """Draw two bars in % for each name, of two named lists of shares; a dash where one is None."""
+    figure, ax = axes(height)
+    looks = zip((-0.19, 0.19), (SERIES[0], SERIES[2]), strict=True)
+    for (title, shares), (shift, color) in zip(values.items(), looks, strict=True):
+        places, sizes = np.arange(len(names)) + shift, [100 * (share or 0) for share in shares]
+        drawn = ax.bar(places, sizes, 0.36, color=color, label=title)
+        texts = ["–" if share is None else f"{100 * share:.1f}" for share in shares]
+        ax.bar_label(drawn, texts, fontsize=8)
+    ax.set_xticks(range(len(names)), names)
+    ax.margins(y=0.1)
+    ax.set_ylabel("%")
+    ax.grid(axis="x", visible=False)
+    legend(ax)
+    return figure
+
+
 def short(name: str, most: int = 22) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
@@ -214,19 +224,9 @@ HISTORY: dict[str, Chart] = {"history_ap": history_ap, "history_fps": history_fp
 
 
 def ladder_ap(ladder: dict[str, Any]) -> Figure:
-    figure, ax = axes(2.9)
     rows = ladder["rungs"]
-    for shift, name, key, color in ((-0.19, "mAP", "map", 0), (0.19, "AP50", "ap50", 2)):
-        values = [100 * row[key] for row in rows]
-        places = np.arange(len(rows)) + shift
-        drawn = ax.bar(places, values, 0.36, color=SERIES[color], label=name)
-        ax.bar_label(drawn, [f"{value:.1f}" for value in values], fontsize=8)
-    ax.set_xticks(range(len(rows)), [row["rung"] for row in rows])
-    ax.margins(y=0.1)
-    ax.set_ylabel("%")
-    ax.grid(axis="x", visible=False)
-    legend(ax)
-    return figure
+    values = {"mAP": [row["map"] for row in rows], "AP50": [row["ap50"] for row in rows]}
+    return paired_bars(2.9, [row["rung"] for row in rows], values)
 
 
 def ladder_layers(ladder: dict[str, Any]) -> Figure | None:

@@ -51,8 +51,8 @@ def seconds_per_image(data: dict[str, Any], score: dict[str, Any], perf: dict[st
         return {}
     tool, runs = perf.get("seconds", {}).get("tool"), perf.get("npu_compute_time_list")
     if tool and runs:
-        cards = len(data.get("facts", {}).get("devices", "0").split(","))
-        wall = max(wall - max(tool - sum(runs) / 1000 / cards, 0), sum_of_runs(data))
+        cards = card_count(data)
+        wall = max(wall - max(tool - sum_of_runs(perf, cards), 0), sum_of_runs(data, cards))
     found = {"run": wall / images}
     made = data.get("preprocess")
     if made and not made.get("inside"):
@@ -61,10 +61,14 @@ def seconds_per_image(data: dict[str, Any], score: dict[str, Any], perf: dict[st
     return found | {step: score["seconds"][step] / count for step in ("decode", "score")}
 
 
-def sum_of_runs(data: dict[str, Any]) -> float:
-    """Return the seconds that the engine computed, on cards side by side."""
-    cards = len(data.get("facts", {}).get("devices", "0").split(","))
-    return sum(data["npu_compute_time_list"]) / 1000 / max(cards, 1)
+def card_count(data: dict[str, Any]) -> int:
+    """Return how many devices a run was on side by side."""
+    return len(data.get("facts", {}).get("devices", "0").split(","))
+
+
+def sum_of_runs(summary: dict[str, Any], cards: int) -> float:
+    """Return the seconds that the engine computed, on so many cards side by side."""
+    return sum(summary["npu_compute_time_list"]) / 1000 / cards
 
 
 def spent(data: dict[str, Any], score: dict[str, Any], perf: dict[str, Any]) -> dict[str, Any]:
@@ -79,7 +83,7 @@ def spent(data: dict[str, Any], score: dict[str, Any], perf: dict[str, Any]) -> 
     seconds = dict(data.get("seconds", {}))
     wall, start = seconds.pop("wall", None), seconds.pop("start", None)
     if "infer" not in seconds and data["npu_compute_time_list"]:
-        seconds["infer"] = sum_of_runs(data)
+        seconds["infer"] = sum_of_runs(data, card_count(data))
     made, images = data.get("preprocess"), data.get("images", score["images"])
     each = seconds_per_image(data, score, perf)
     if "preprocess" in each:
