@@ -29,7 +29,7 @@ function value(cell) {  // key for sorting; null, which stays last, where there 
 }
 for (const button of all("th button")) button.onclick = () => {
   const head = button.parentElement, body = head.closest("table").tBodies[0];
-  const up = head.ariaSort === "descending" || (head.cellIndex === 0 && head.ariaSort !== "ascending");
+  const was = head.getAttribute("aria-sort"), up = was === "descending" || (head.cellIndex === 0 && was !== "ascending");
   for (const other of all("th", head.parentElement)) other.removeAttribute("aria-sort");
   head.setAttribute("aria-sort", up ? "ascending" : "descending");
   const rows = all("tr", body).map((row) => [value(row.cells[head.cellIndex]), row]);
