@@ -36,7 +36,7 @@ def read_images(
         except KitError as error:
             unread.append(str(error))
             continue
-        images[image_id] = data_uri(shrink(rgb))
+        images[image_id] = data_uri(thumbnail(rgb))
         shots[image_id] = {"name": entry["file_name"], "width": rgb.width, "height": rgb.height}
     return images, shots, unread
 
@@ -71,7 +71,7 @@ def read_as_annotated(path: Path, size: tuple[int, int]) -> Image.Image:
     return rgb
 
 
-def shrink(rgb: Image.Image) -> np.ndarray:
+def thumbnail(rgb: Image.Image) -> np.ndarray:
     """Return an image of SIDE pixels at most: (H, W, 3) uint8 BGR."""
     scale = min(1, SIDE / max(rgb.size))
     size = tuple(max(1, round(side * scale)) for side in rgb.size)

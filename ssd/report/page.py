@@ -16,7 +16,9 @@ from ssd.report.charts import COMPARED, HISTORY, LADDER, MAX_BARS, SPEED
 from ssd.report.compare import SAME_AP, SAME_SPEED, WARNINGS
 from ssd.report.history import as_minutes
 from ssd.report.matching import ERRORS, KINDS, Analysis
+from ssd.report.metrics import SIZES
 from ssd.report.render import Chart
+from ssd.report.speed import STEPS
 from ssd.report.texts import (
     KIND_MEANINGS,
     KIND_NAMES,
@@ -94,7 +96,8 @@ def environment() -> jinja2.Environment:
     made.globals |= {"stat_lines": STAT_LINES, "missing_texts": MISSING, "warning_texts": WARNINGS}
     made.globals |= {"kind_names": KIND_NAMES, "kind_meanings": KIND_MEANINGS}
     made.globals |= {"label_findings": LABEL_FINDINGS}
-    made.globals["in_chinese"] = in_chinese
+    made.globals |= {"in_chinese": in_chinese, "chinese": render.CHINESE}
+    made.globals |= {"steps": STEPS, "sizes": SIZES}
     made.globals |= {"same_speed": f"{100 * SAME_SPEED:g}", "same_ap": f"{100 * SAME_AP:g}"}
     return made
 

@@ -85,7 +85,7 @@ def test_an_unreadable_image_is_reported_and_the_others_are_shown(data, analysis
 
 def test_large_images_are_scaled_down():
     rgb = Image.fromarray(np.full((1000, 500, 3), 128, np.uint8))
-    assert gallery.shrink(rgb).shape == (480, 240, 3)
+    assert gallery.thumbnail(rgb).shape == (480, 240, 3)
 
 
 @pytest.mark.parametrize(("size", "shown"), [((40, 60), (40, 60)), ((60, 40), (60, 40))])
