@@ -32,10 +32,13 @@ other_pythons() {
     printf '%s\n' "${found[0]}" "${found[-1]}" | sort -u | grep -v "^$ours " || true
 }
 
-# Makes the environment of another Python, without torch.
+# Makes the environment of another Python, without torch, if it is missing or half made.
 prepare() {  # MINOR PYTHON
     local venv=$root/.venv-3.$1
-    [[ -x $venv/bin/python3 ]] || run "$2" -m venv "$venv"
+    if ! "$venv/bin/python3" -m pip --version >/dev/null 2>&1; then
+        rm -rf -- "$venv"
+        run "$2" -m venv "$venv"
+    fi
     run "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check \
         -r "$root/requirements-infer.txt" onnx pytest pytest-xdist -c "$root/constraints.txt"
 }
@@ -51,6 +54,7 @@ main() {
     [[ ${1:-} != --help ]] || { usage && exit 0; }
     local scratch minor python
     local -A pythons=()
+    unset PYTHONDONTWRITEBYTECODE  # else each of the thousands of processes compiles the kit again
     use_environment "$root/requirements-dev.txt"
     while read -r minor python; do
         pythons[$minor]=$python

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from resource import RLIMIT_FSIZE, setrlimit
 
-LIBRARIES = ["cv2", "numpy", "onnx", "onnxruntime", "openvino", "PIL.Image", "torch", "tqdm"]
+LIBRARIES = ["av", "cv2", "numpy", "onnx", "onnxruntime", "openvino", "PIL.Image", "torch", "tqdm"]
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([*LIBRARIES, "pycocotools.cocoeval", "pytest"])
 
