@@ -148,14 +148,21 @@ def make_once(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def fit(make_once):
-    """Run ssd_sample.py with options once; return the folder that it filled (needs torch)."""
+    """Run ssd_sample.py with options once; return the folder that it filled (needs torch).
+
+    export: whether its checkpoint is exported too, to `models/ssd_bs1.onnx`.
+    """
     pytest.importorskip("torch")
 
-    def run(name, *options):
+    def run(name, *options, export=False):
         def make(folder):
-            args = ["--output", str(folder), *map(str, options)]
-            done = stage_process.run(str(ROOT / "ssd_sample.py"), args, os.environ)
-            assert done.returncode == 0, done.stderr
+            models = folder / "models"
+            paths = ["--pth-path", models / "sample.pt", "--onnx-path", models / "ssd_bs1.onnx"]
+            stages = {"ssd_sample.py": ["--output", folder, *options]}
+            stages |= {"ssd_pth2onnx.py": paths} if export else {}
+            for stage, args in stages.items():
+                done = stage_process.run(str(ROOT / stage), list(map(str, args)), os.environ)
+                assert done.returncode == 0, done.stderr
 
         return make_once(name, make)
 
@@ -164,11 +171,13 @@ def fit(make_once):
 
 @pytest.fixture(scope="session")
 def sample(fit):
-    """The folder of the sample: `coco`, and `models/sample.pt` fitted to it; only to be read.
+    """The folder of the sample; only to be read.
 
-    The environment's SSD_SAMPLE names one that is there already.
+    It has `coco`, `models/sample.pt` fitted to it, and `models/ssd_bs1.onnx`. The environment's
+    SSD_SAMPLE names one that is there already.
     """
-    return Path(os.environ["SSD_SAMPLE"]) if "SSD_SAMPLE" in os.environ else fit("sample")
+    there = os.environ.get("SSD_SAMPLE")
+    return Path(there) if there else fit("sample", export=True)
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,26 @@ lock_folder() {  # FOLDER
     fi
 }
 
+# Makes and holds a folder of results, closed to others, as newer ais_bench wants it.
+open_output() {  # FOLDER
+    (umask g-w,o-rwx && make_folder "$1")
+    lock_folder "$1"
+}
+
+# Reduces the annotations to those that are scored, as a stage, and fills the array `data` with the
+# options of the stages that read the data set.
+reduce_annotations() {  # OUTPUT-FILE
+    local -a words
+    give limit all_images
+    stage "annotations" python3 "$root/prepare-json.py" --keep-keys "${words[@]}" \
+        "${opt[annotation]:-${opt[data_path]}}" "$1"
+    # an annotation file alone means the data set that it lies in
+    [[ -n ${opt[data_path]} ]] || opt[data_path]=$(dirname -- "${opt[annotation]}")/..
+    give data_path images all_images
+    # shellcheck disable=SC2034  # the caller's
+    data=("${words[@]}" --annotation "$1")
+}
+
 # Settles --engine=fastest: measures which engine and precision of this CPU runs the models fastest.
 find_fastest() {
     give models variant

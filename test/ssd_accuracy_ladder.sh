@@ -49,7 +49,7 @@ climb() {  # RUNG DTYPE MODEL ABOVE
 }
 
 main() {
-    local plan mask count rung dtype model above='' status=0
+    local plan count rung dtype model above='' status=0
     local -a words ladder infer data rungs dtypes
     opt=([data_path]='' [annotation]='' [images]='' [limit]='' [all_images]=no [models]=.
         [pth_path]=./models/iter_183250.pt [output]=./ladder [tolerance]='' [goal]='' [layers]=no
@@ -57,14 +57,11 @@ main() {
     parse_options "all_images layers" "$@"
     source_toolkit
     readonly output=${opt[output]}
-    readonly annotation=$output/bbox_only_instances_val2017.json
     ladder=(python3 "$root/ssd_ladder.py")
     give data_path annotation images limit all_images models device ais_infer tool_python tolerance goal
     # held from the plan on; a folder that was made for it goes again if that is refused
     [[ -d $output ]] || trap 'rmdir -- "$output" 2>/dev/null || true' EXIT
-    mask=$(umask) && umask g-w,o-rwx  # newer ais_bench wants its folder closed to others
-    lock_folder "$output"
-    umask "$mask"
+    open_output "$output"
     ask "${ladder[@]}" plan "$output" "${words[@]}" "--pth_path=${opt[pth_path]}"
     plan=$answer
     mapfile -t rungs <<<"$plan"
@@ -73,13 +70,7 @@ main() {
     [[ ${opt[layers]} == no ]] || count=$((count + 1))
     count_stages "$count"
 
-    give limit all_images
-    stage "annotations" python3 "$root/prepare-json.py" --keep-keys "${words[@]}" \
-        "${opt[annotation]:-${opt[data_path]}}" "$annotation" >&2
-    # an annotation file alone means the data set that it lies in
-    [[ -n ${opt[data_path]} ]] || opt[data_path]=$(dirname -- "${opt[annotation]}")/..
-    give data_path images all_images
-    data=("${words[@]}" --annotation "$annotation")
+    reduce_annotations "$output/bbox_only_instances_val2017.json" >&2
     for dtype in "${dtypes[@]}"; do
         stage "images, $dtype" python3 "$root/ssd_preprocess.py" "${data[@]}" --dtype "$dtype" \
             --bin-output "$output/ssd_bin_$dtype" --reserve-outputs 2 >&2  # two rungs' at a time

@@ -100,14 +100,8 @@ main() {
     ask python3 "$root/ssd_postprocess.py" "${data[@]}" "${scoring[@]}" --check
     ask "${infer[@]}" "${data[@]}" "${route[@]}" --batchsize "${opt[batch_sizes]}" \
         "${timing[@]}" --output "$output" --print_dtype
-    (umask g-w,o-rwx && make_folder "$output")  # newer ais_bench wants it closed to others
-    lock_folder "$output"
-    give limit all_images
-    stage "annotations" python3 "$root/prepare-json.py" --keep-keys "${words[@]}" \
-        "${opt[annotation]:-${opt[data_path]}}" "$output/bbox_only_instances_val2017.json"
-    # an annotation file alone means the data set that it lies in
-    [[ -n ${opt[data_path]} ]] || opt[data_path]=$(dirname -- "${opt[annotation]}")/..
-    give data_path images all_images && data=("${words[@]}" --annotation "$output/bbox_only_instances_val2017.json")
+    open_output "$output"
+    reduce_annotations "$output/bbox_only_instances_val2017.json"
     if [[ ${opt[in_process]} == no ]]; then
         give workers && stage "images" python3 "$root/ssd_preprocess.py" "${data[@]}" \
             --bin-output "$inputs" --dtype "$answer" --reserve-outputs "$reserve" "${words[@]}"
