@@ -27,15 +27,16 @@ def examine(
     coco.check_scorable(data.instances, data.annotation)
     image_ids = np.array(sorted(image["id"] for image in data.selected), np.int64)
     names_by_id = dict(sorted(coco.category_names(data.instances).items()))
-    ids = np.array(list(names_by_id), np.int64)
+    category_ids, names = list(names_by_id), list(names_by_id.values())
+    ids = np.array(category_ids, np.int64)
     truth = matching.true_boxes(data.instances["annotations"], image_ids, ids)
     detections = matching.select(detections, image_ids, ids)
     found = matching.found_boxes(detections, image_ids, ids)
     outcome = matching.match(truth, found)
     counts, given = metrics.confusion(truth, found, outcome, len(ids), score)
     detail = {"score": score, "by_score": {"thresholds": sorted({*thresholds.STEPS, score})}}
-    names = list(names_by_id.values())
-    return Analysis(detail, image_ids, truth, found, outcome, given, names), detections, counts
+    made = Analysis(detail, image_ids, truth, found, outcome, given, category_ids, names)
+    return made, detections, counts
 
 
 def analyse(
@@ -50,12 +51,11 @@ def analyse(
     analysis, detections, counts = examine(data, detections, score)
     truth, found, outcome = analysis.truth, analysis.found, analysis.outcome
     image_ids, names = analysis.image_ids.tolist(), analysis.names
-    ids = sorted(coco.category_names(data.instances))
     evaluation = diagnosis.evaluate(data.instances, detections, image_ids)
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     steps = analysis.detail["by_score"]["thresholds"]
     classes = [
-        {"id": ids[k], "name": names[k]} | row
+        {"id": analysis.category_ids[k], "name": names[k]} | row
         for k, row in enumerate(metrics.class_rows(precision, counts))
     ]
     analysis.detail.update(
@@ -67,7 +67,7 @@ def analyse(
         strong_detections=int((found.score >= score).sum()),
         noise=diagnosis.map_noise(data.instances, evaluation, image_ids),
         errors=diagnosis.tide(evaluation),
-        by_score=thresholds.by_score(truth, found, outcome, len(ids), steps),
+        by_score=thresholds.by_score(truth, found, outcome, len(names), steps),
         calibration=diagnosis.calibration(evaluation),
         labels=diagnosis.check_labels(data.instances),
         sizes=size_rows(stats, metrics.size_counts(truth)),

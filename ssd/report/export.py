@@ -25,14 +25,14 @@ def rows(data: coco.DataSet, analysis: Analysis) -> Iterator[dict[str, Any]]:
     that a detection found or was meant for, None on background.
     """
     truth, found, outcome, names = analysis.truth, analysis.found, analysis.outcome, analysis.names
-    ids = sorted(coco.category_names(data.instances))
     file_of = {image["id"]: image["file_name"] for image in data.selected}
 
     def row(image: int, label: int, ltrb: np.ndarray) -> dict[str, Any]:
         image_id = int(analysis.image_ids[image])
         places = zip(("left", "top", "width", "height"), ltrb_to_xywh(ltrb).tolist(), strict=True)
         made = {"image_id": image_id, "file_name": file_of[image_id]}
-        return made | {"category_id": ids[label], "category": names[label]} | dict(places)
+        made |= {"category_id": analysis.category_ids[label], "category": names[label]}
+        return made | dict(places)
 
     for i, near in enumerate(outcome.near.tolist()):
         more = {"kind": KINDS[outcome.kind[i]], "score": float(found.score[i])}

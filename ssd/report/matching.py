@@ -66,6 +66,7 @@ class Analysis(NamedTuple):
 
     image_ids: (images,) int64, sorted; `truth` and `found` refer to images by their index in it.
     given: (K,) int64, the true box of another label that a detection was paired with, else -1.
+    category_ids, names: of each label.
     """
 
     detail: dict[str, Any]
@@ -74,6 +75,7 @@ class Analysis(NamedTuple):
     found: Boxes
     outcome: Outcome
     given: np.ndarray
+    category_ids: list[int]
     names: list[str]
 
 
