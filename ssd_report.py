@@ -74,7 +74,7 @@ def compare_runs(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     reports = tuple(collect(folder, args.batch_sizes, {}) for folder in folders)
     comparison, images, sides = compare.compare(folders, reports), {}, []
     if data:
-        from ssd.report import pair  # late, as above
+        from ssd.report import pair  # late: it takes a second, too
 
         images, sides = pair.read_and_compare(comparison, folders, reports, data, args.score)
     doubts = compare.warning_lines(comparison)
@@ -101,7 +101,7 @@ def write_made(path: Path, *content: Any) -> None:
     It is left out, and a note says so, where its packages are missing.
     """
     try:
-        from ssd.report import page  # late, as above
+        from ssd.report import page  # late, as in write_page
     except ImportError as error:
         note(f"{path.name} is left out: {error}; {NEEDED}")
         return
@@ -225,7 +225,7 @@ def report_run(args: argparse.Namespace, data: coco.DataSet | None) -> None:
     print(table.as_text(report))
     sys.stdout.flush()
     if args.matches:
-        from ssd.report.export import write_matches  # late, as above
+        from ssd.report.export import write_matches  # late, too
 
         write_matches(args.folder, data, analysis)
     with working("page"):  # last, as drawing takes the most time and memory
