@@ -39,7 +39,7 @@ class Table:
         self.image = read_image(judge.paths[0], quantizer.dtype)[None]
         self.candidate = quantizer.scratch / "candidate.onnx"
         self.verdicts: list[Verdict] = []
-        self.has_openvino = has_openvino()
+        self.engines = ["onnxruntime", "openvino"] if has_openvino() else ["onnxruntime"]
 
     def print_line(
         self, int8: float, speeds: list[float], verdict: Verdict, skip: list[str]
@@ -51,25 +51,23 @@ class Table:
 
     def begin(self) -> None:
         print(f"{self.judge.title}; speed: times float32 in ONNX Runtime, batch 1")
-        head = f"{'OpenVINO':>10}" if self.has_openvino else ""
+        head = f"{'OpenVINO':>10}" if "openvino" in self.engines else ""
         head += "".join(f"{name:>9}" for name in self.judge.heads)
         print(f"{'INT8':>7}{'speed':>8}{head}  left in float")
-        speeds = [1.0, *self.speeds(self.quantizer.single)[1:]]
+        speeds = [1.0, *self.speeds(self.quantizer.single, self.engines[1:])]
         self.print_line(0, speeds, self.judge.reference, ["everything"])
 
-    def speeds(self, path: Path) -> list[float]:
-        """Return how many times float32 in ONNX Runtime a model is, there and in OpenVINO."""
-        engines = [open_engine(path)]
-        if self.has_openvino:
-            engines.append(open_engine(path, engine="openvino"))
-        return time_ratios(self.floats, engines, self.image)
+    def speeds(self, path: Path, engines: list[str]) -> list[float]:
+        """Return how many times as fast as float32 in ONNX Runtime a model is in each engine."""
+        opened = [open_engine(path, engine=engine) for engine in engines]
+        return time_ratios(self.floats, opened, self.image)
 
     def judge_in_openvino(self, skip: list[str]) -> None:
         """Print how the model whose nodes `skip` stay in float does in OpenVINO, if it is there.
 
         Its arithmetic is another.
         """
-        if self.has_openvino:
+        if "openvino" in self.engines:
             self.quantizer.make(skip, self.candidate)
             found = self.judge.judge(open_engine(self.candidate, engine="openvino"))
             names = zip(self.judge.heads, found, strict=False)  # the verdict has one more
@@ -79,7 +77,7 @@ class Table:
         """Judge the model whose nodes `skip` stay in float; `names` stand for them in the table."""
         self.quantizer.make(skip, self.candidate)
         verdict = self.judge.judge(open_engine(self.candidate))
-        speeds = self.speeds(self.candidate)
+        speeds = self.speeds(self.candidate, self.engines)
         self.print_line(self.quantizer.int8_share(skip), speeds, verdict, names or ["nothing"])
         self.verdicts.append(verdict)
         return verdict
@@ -105,6 +103,8 @@ def float_steps(sensitivity: dict[str, float], work: dict[str, int]) -> Iterator
 
 def time_ratios(first: Engine, others: list[Engine], image: np.ndarray) -> list[float]:
     """Return how many times faster each of `others` is, by the medians of runs in turn."""
+    if not others:
+        return []
     seconds: list[list[float]] = [[] for _ in (first, *others)]
     for _ in range(TURNS):
         for engine, kept in zip((first, *others), seconds, strict=True):

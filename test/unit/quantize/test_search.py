@@ -20,6 +20,10 @@ def test_steps_halve_the_error_and_take_much_for_little_work_first():
     assert list(search.float_steps({"a": 0.0, "b": 0.0}, work)) == []
 
 
+def test_nothing_runs_where_there_is_nothing_to_time():
+    assert search.time_ratios(None, [], None) == []  # which None cannot run
+
+
 def test_auto_tries_once_fewer_blocks_than_the_first_good_model():
     class Quantizer:
         names = list("abcde")
