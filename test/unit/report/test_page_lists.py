@@ -9,7 +9,7 @@ from ssd.report.accuracy_charts import drawn_labels
 from ssd.report.collect import differing_rows
 from ssd.report.matching import ERRORS
 from ssd.report.page import lists, main_error
-from ssd.report.texts import in_chinese
+from ssd.report.texts import fact_name, in_chinese
 
 import numpy as np
 import pytest
@@ -25,6 +25,13 @@ import pytest
 def test_the_words_for_what_was_scored_are_put_into_chinese(total, kept, words):
     english = coco.describe_selection({"images": [0] * total}, [0] * kept)
     assert in_chinese(english) == words
+
+
+def test_facts_have_names_in_both_languages():
+    assert fact_name("engine") == ("engine", "推理引擎")
+    assert fact_name("model, batch 4") == ("model, batch 4", "模型，批大小 4")
+    assert fact_name("packages: numpy") == ("numpy", "numpy")
+    assert fact_name("a fact of the user's") == ("a fact of the user's",) * 2
 
 
 def test_every_warning_has_its_chinese_form(monkeypatch):
