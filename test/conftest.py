@@ -245,3 +245,18 @@ def onnx_file(checkpoint, tmp_path_factory):
 def light_onnx(tmp_path_factory):
     """The model of `models.save_light`."""
     return save_light(tmp_path_factory.mktemp("light") / "light.onnx")
+
+
+@pytest.fixture(scope="session")
+def light_oms(light_onnx, make_once):
+    """A folder of that model for the stand-in, of batch sizes one and two; only to be read."""
+
+    def make(folder):
+        env = os.environ | {"PATH": f"{STANDIN}{os.pathsep}{os.environ['PATH']}"}
+        for size in ("1", "2"):
+            args = ["--onnx-path", str(light_onnx), "--om-path", str(folder / f"ssd_bs{size}.om")]
+            args += ["--bs", size, "--soc_version", "Ascend310P3"]
+            done = stage_process.run(str(ROOT / "ssd_onnx2om.py"), args, env)
+            assert done.returncode == 0, done.stderr
+
+    return make_once("light_oms", make)

@@ -7,6 +7,7 @@ of colors, in the main ones with the network on real images.
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -211,14 +212,24 @@ def test_the_sample_is_found_on_the_card(sample, tmp_path):
     assert "Ascend310P3" in (out / "report.html").read_text()
 
 
-@pytest.fixture
-def light(light_onnx, tiny_coco, tmp_path):
+@pytest.fixture(scope="session")
+def light_models(light_onnx, make_once):
     """The model that only moves numbers, converted in some ways, for batches of two."""
-    machine = Machine(tmp_path, tiny_coco)
-    machine.convert("plain", light_onnx, "2")
-    machine.convert("aipp", light_onnx, "2", ["--aipp"])
-    machine.convert("every", light_onnx, "2,3", EVERYTHING)
-    return machine
+
+    def make(folder):
+        machine = Machine(folder, None)
+        machine.convert("plain", light_onnx, "2")
+        machine.convert("aipp", light_onnx, "2", ["--aipp"])
+        machine.convert("every", light_onnx, "2,3", EVERYTHING)
+
+    return make_once("light_models", make)
+
+
+@pytest.fixture
+def light(light_models, tiny_coco, tmp_path):
+    """Those models in a folder of the test's, beside its data."""
+    shutil.copytree(light_models, tmp_path, dirs_exist_ok=True)
+    return Machine(tmp_path, tiny_coco)
 
 
 ROUTES = [

@@ -28,19 +28,24 @@ def equal_biases(network, tmp_path_factory):
     return path
 
 
-def export(checkpoint, path, dtype):
-    options = ["--pth-path", checkpoint, "--onnx-path", path, "--input", dtype]
-    ssd_pth2onnx.main(list(map(str, options)))
-    return [node.op_type for node in onnx.load(path).graph.node]
-
-
 @pytest.mark.parametrize("dtype", ["float32", "uint8"])
 def test_equal_tensors_are_stored_apart_and_the_outputs_keep_their_bits(
     dtype, equal_biases, tmp_path, monkeypatch
 ):
-    assert "Identity" not in export(equal_biases, tmp_path / "a.onnx", dtype)
-    monkeypatch.setattr(ssd_pth2onnx, "copy_shared_tensors", lambda graph: None)
-    assert "Identity" in export(equal_biases, tmp_path / "b.onnx", dtype)
+    before, copy = onnx.GraphProto(), ssd_pth2onnx.copy_shared_tensors
+
+    def keep_and_copy(graph):
+        before.CopyFrom(graph)
+        copy(graph)
+
+    monkeypatch.setattr(ssd_pth2onnx, "copy_shared_tensors", keep_and_copy)
+    options = ["--pth-path", equal_biases, "--onnx-path", tmp_path / "a.onnx", "--input", dtype]
+    ssd_pth2onnx.main(list(map(str, options)))
+    model = onnx.load(tmp_path / "a.onnx")
+    assert "Identity" not in [node.op_type for node in model.graph.node]
+    model.graph.CopyFrom(before)
+    assert "Identity" in [node.op_type for node in model.graph.node]
+    onnx.save(model, tmp_path / "b.onnx")
     image = ssd_pth2onnx.random_input(1, dtype).numpy()
     outputs = [open_engine(tmp_path / name).run(image) for name in ("a.onnx", "b.onnx")]
     for ours, exporters in zip(*outputs, strict=True):
