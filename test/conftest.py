@@ -150,16 +150,16 @@ def make_once(tmp_path_factory):
 def fit(make_once):
     """Run ssd_sample.py with options once; return the folder that it filled (needs torch).
 
-    export: whether its checkpoint is exported too, to `models/ssd_bs1.onnx`.
+    export: the batch size for which its checkpoint is exported to `models/ssd_bsN.onnx`.
     """
     pytest.importorskip("torch")
 
-    def run(name, *options, export=False):
+    def run(name, *options, export):
         def make(folder):
-            models = folder / "models"
-            paths = ["--pth-path", models / "sample.pt", "--onnx-path", models / "ssd_bs1.onnx"]
+            paths = ["--pth-path", folder / "models" / "sample.pt"]
+            paths += ["--onnx-path", folder / "models" / f"ssd_bs{export}.onnx"]
             stages = {"ssd_sample.py": ["--output", folder, *options]}
-            stages |= {"ssd_pth2onnx.py": paths} if export else {}
+            stages |= {"ssd_pth2onnx.py": [*paths, "--bs", export]}
             for stage, args in stages.items():
                 done = stage_process.run(str(ROOT / stage), list(map(str, args)), os.environ)
                 assert done.returncode == 0, done.stderr
@@ -177,15 +177,15 @@ def sample(fit):
     SSD_SAMPLE names one that is there already.
     """
     there = os.environ.get("SSD_SAMPLE")
-    return Path(there) if there else fit("sample", export=True)
+    return Path(there) if there else fit("sample", export=1)
 
 
 @pytest.fixture(scope="session")
 def real(fit, make_once):
-    """`data` of 16 real images, and a `checkpoint` fitted to them; only to be read.
+    """`data` of 16 real images, a `checkpoint` fitted to them, its `onnx`; only to be read.
 
-    The first of those beside the project: enough to see whether two routes score alike, and so few
-    that every route can run.
+    The images are the first of those beside the project: enough to see whether two routes score
+    alike, and so few that every route can run. The ONNX file is of batch size 4.
     """
     if not COCO_TINY.is_dir():
         pytest.skip(NO_COCO_TINY)
@@ -197,8 +197,8 @@ def real(fit, make_once):
         assert done.returncode == 0, done.stderr
 
     data = make_once("real_coco", make)
-    folder = fit("real", "--fit-to", data)
-    return SimpleNamespace(data=data, checkpoint=folder / "models" / "sample.pt")
+    models = fit("real", "--fit-to", data, export=4) / "models"
+    return SimpleNamespace(data=data, checkpoint=models / "sample.pt", onnx=models / "ssd_bs4.onnx")
 
 
 @pytest.fixture(scope="session")

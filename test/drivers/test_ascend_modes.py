@@ -182,6 +182,8 @@ def network(real, make_once):
 
     def make(folder):
         machine = Machine(folder, real.data)
+        (folder / "plain").mkdir()
+        shutil.copy(real.onnx, folder / "plain")  # the driver keeps it
         machine.export("plain", real.checkpoint, "4")
         machine.export("everything", real.checkpoint, "2,4", EVERYTHING)
         machine.evaluate("float32", folder / "plain", "4", "--engine=onnxruntime")

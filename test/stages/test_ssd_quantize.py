@@ -246,10 +246,9 @@ def test_on_real_images_auto_loses_at_most_2_points(
 
     for name in ("TURNS", "RUNS", "SEARCHED"):  # nothing here is of the speeds
         monkeypatch.setattr(search, name, 1)
-    model, images = tmp_path / "ssd_bs1.onnx", tmp_path / "in"
-    stage("ssd_pth2onnx.py", "--pth-path", real.checkpoint, "--onnx-path", model)
+    images = tmp_path / "in"
     stage("ssd_preprocess.py", "--data", real.data, "--bin-output", images)
-    output, printed = quantize(model, "--limit", 16, "--data", real.data, images=images)
+    output, printed = quantize(real.onnx, "--limit", 16, "--data", real.data, images=images)
     lines = printed.splitlines()
     rows = [line.split() for line in lines[2:] if re.match(r" +\d+ % ", line)]
     place = 1 + lines[1].split().index("drop")  # one more, for the sign of per cent
@@ -258,4 +257,4 @@ def test_on_real_images_auto_loses_at_most_2_points(
     assert drops["0"] == 0 and drops["100"] > 0.02 >= drops[share]
     assert 75 < int(share) < 100
     assert {"model.0", "model.3.0"} <= set(re.split(r"[\s,]+", " ".join(lines)))
-    assert output.stat().st_size < model.stat().st_size / 3
+    assert output.stat().st_size < real.onnx.stat().st_size / 3
