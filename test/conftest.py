@@ -182,7 +182,7 @@ def sample(fit):
 
 @pytest.fixture(scope="session")
 def real(fit, make_once):
-    """`data` of 16 real images, a `checkpoint` fitted to them, its `onnx`; only to be read.
+    """`data` of eight real images, a `checkpoint` fitted to them, its `onnx`; only to be read.
 
     The images are the first of those beside the project: enough to see whether two routes score
     alike, and so few that every route can run. The ONNX file is of batch size 4.
@@ -192,7 +192,7 @@ def real(fit, make_once):
 
     def make(folder):
         (folder / IMAGE_FOLDER).symlink_to(COCO_TINY / IMAGE_FOLDER)
-        args = ["--keep-keys", "--limit", "16", str(COCO_TINY), str(folder / INSTANCES)]
+        args = ["--keep-keys", "--limit", "8", str(COCO_TINY), str(folder / INSTANCES)]
         done = stage_process.run(str(ROOT / "prepare-json.py"), args, os.environ)
         assert done.returncode == 0, done.stderr
 

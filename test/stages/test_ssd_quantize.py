@@ -248,7 +248,7 @@ def test_on_real_images_auto_loses_at_most_2_points(
         monkeypatch.setattr(search, name, 1)
     images = tmp_path / "in"
     stage("ssd_preprocess.py", "--data", real.data, "--bin-output", images)
-    output, printed = quantize(real.onnx, "--limit", 16, "--data", real.data, images=images)
+    output, printed = quantize(real.onnx, "--limit", 8, "--data", real.data, images=images)
     lines = printed.splitlines()
     rows = [line.split() for line in lines[2:] if re.match(r" +\d+ % ", line)]
     place = 1 + lines[1].split().index("drop")  # one more, for the sign of per cent
