@@ -92,12 +92,18 @@ make_folder() {  # FOLDER
 }
 
 # Holds a folder until this driver ends, its stages with it; ends the run if another one holds it.
-# It waits a moment, as the kernel frees the memory of a killed run before its locks.
+# It waits a moment, as the kernel frees the memory of a killed run before its locks; a run that
+# ends meanwhile may remove the folder that it made.
 lock_folder() {  # FOLDER
     make_folder "$1"
     exec {lock}<"$1"
     if command -v flock >/dev/null; then
         flock -w 2 "$lock" || die 1 "$1: another run is using it; wait for that, or give another --output"
+        if [[ ! $1 -ef /dev/fd/$lock ]]; then
+            exec {lock}<&-
+            lock_folder "$1"
+            return
+        fi
         SSD_LOCK=$(cd -- "$1" && pwd -P)
         export SSD_LOCK
     fi
