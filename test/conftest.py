@@ -25,6 +25,17 @@ NO_COCO_TINY = "no ../shared/coco_tiny beside the project"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_collection_modifyitems(items):
+    """Let each worker begin with its share of the slow tests, so that none is left at the end."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    items.clear()
+    for i in range(workers):
+        for kind in (slow, quick):
+            items += kind[i * len(kind) // workers : (i + 1) * len(kind) // workers]
+
+
 @pytest.fixture
 def run_stage():
     """Run a top-level script as a user does, from another folder.
