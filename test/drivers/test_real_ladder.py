@@ -99,7 +99,7 @@ def test_from_a_checkpoint_down_a_disturbed_layer_is_found(run_driver, run_stage
     onnx.save(model, tmp_path / MODELS["uint8"])
     args = [f"--data_path={sample}", f"--models={tmp_path}", f"--output={tmp_path / 'out'}"]
     done = run_driver(
-        DRIVER, *args, f"--pth_path={sample / 'models' / 'sample.pt'}", "--limit=8", "--layers"
+        DRIVER, *args, f"--pth_path={sample / 'models' / 'sample.pt'}", "--limit=4", "--layers"
     )
     assert done.returncode == 3, done.stderr
     found = json.loads((tmp_path / "out" / "ladder.json").read_text())
