@@ -6,15 +6,7 @@ from ssd.cli import KitError
 from ssd.engines import open_engine
 from ssd.images import normalize, to_input
 from ssd.ladder import layers
-from ssd.ladder.layers import (
-    LayerDifference,
-    batches,
-    compare_layers,
-    describe_layers,
-    falls,
-    module_key,
-    run_onnx,
-)
+from ssd.ladder.layers import LayerDifference, compare_layers, describe_layers, falls
 from ssd.onnx_graph import count_int8, load_onnx, onnx_layers
 
 import numpy as np
@@ -68,7 +60,7 @@ def test_only_one_batch_is_made_at_a_time(tmp_path, monkeypatch):
         "ssd.ladder.layers.to_input", lambda rgb, dtype: made.append(1) or to_input(rgb, dtype)
     )
     engine, loaded = open_engine(model), load_onnx(model)
-    run = run_onnx(engine, loaded, onnx_layers(loaded.graph), make_rgbs(5))
+    run = layers.run_onnx(engine, loaded, onnx_layers(loaded.graph), make_rgbs(5))
     assert made == []
     next(run)
     assert made == [1]
@@ -96,10 +88,10 @@ def test_without_images_no_layer_is_compared(tmp_path):
 
 def test_a_short_batch_is_filled_up_and_the_filling_is_not_counted():
     rgb = make_rgbs()
-    (first, full), (second, rest) = batches(rgb, 2, "uint8")
+    (first, full), (second, rest) = layers.batches(rgb, 2, "uint8")
     assert (full, rest, second.dtype, second.shape) == (2, 1, np.uint8, (2, 300, 300, 3))
     assert (first == np.stack(rgb[:2])).all() and (second == np.stack([rgb[2]] * 2)).all()
-    ((floats, count),) = batches(rgb[:1], 1, "float32")
+    ((floats, count),) = layers.batches(rgb[:1], 1, "float32")
     assert (floats == normalize(rgb[0])[None]).all() and count == 1
 
 
@@ -119,7 +111,7 @@ def test_a_short_batch_is_filled_up_and_the_filling_is_not_counted():
     ],
 )
 def test_tensor_names_give_the_module(tensor, key):
-    assert module_key(tensor) == key
+    assert layers.module_key(tensor) == key
 
 
 def test_a_checkpoint_and_its_onnx_agree_in_every_module(checkpoint, onnx_file):
@@ -165,7 +157,7 @@ def test_the_disturbed_layer_is_the_first_to_fall(layer, checkpoint, onnx_file, 
         found = compare_layers(above, below, make_rgbs(1))
         fallen = [layer for layer in found if layer.before - layer.cosine > 1e-3]
         assert fallen[0].op == "Conv" and fallen[0].name.endswith(f"{parts[2]}/Conv")
-        assert module_key(f"{fallen[0].name}_output_0") == layer
+        assert layers.module_key(f"{fallen[0].name}_output_0") == layer
 
 
 def quantize(source, target, *left_out):
@@ -175,7 +167,7 @@ def quantize(source, target, *left_out):
     size = onnx.load(source).graph.input[0].type.tensor_type.shape.dim[0].dim_value
 
     class Reader(quantization.CalibrationDataReader):
-        batches = iter([images for images, _ in batches(make_rgbs(2), size, "float32")])
+        batches = iter([images for images, _ in layers.batches(make_rgbs(2), size, "float32")])
 
         def get_next(self):
             images = next(self.batches, None)
@@ -250,7 +242,7 @@ def test_dequantized_values_are_taken_as_the_next_layer_reads_them(models):
     engine, model = open_engine(path), load_onnx(path)
     layer = onnx_layers(model.graph)[key]
     assert (layer.name, layer.op) == ("/model/model.0/Conv", "Conv")
-    (values,) = run_onnx(engine, model, {key: layer}, make_rgbs(1))
+    (values,) = layers.run_onnx(engine, model, {key: layer}, make_rgbs(1))
     assert len(np.unique(values[key])) <= 256 and values[key].min() == 0
 
 
