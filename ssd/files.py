@@ -226,7 +226,7 @@ def scratch_folder(parent: Path, prefix: str, place: str) -> Iterator[Path]:
                 _sweep(left)
             folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
             handle = os.open(folder, os.O_RDONLY)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            lock(handle)
             (folder / MARKER).write_text(MARKER_TEXT)  # without it nobody sweeps; it is locked now
         except OSError as error:
             reason = error.strerror

@@ -11,16 +11,19 @@ LEAVING = 2.0  # seconds in which a run that was killed may still hold what it h
 
 
 def lock(handle: int) -> None:
-    """Lock what is open. Raises BlockingIOError if another process has it, and keeps it.
+    """Lock what is open, where the disk has locks.
 
-    The kernel frees the memory of a killed process before its locks.
+    Raises BlockingIOError if another process has it, and keeps it: the kernel frees the memory of a
+    killed process before its locks.
     """
     end = time.monotonic() + LEAVING
     while True:
         try:
             return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > end:
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return
+            if not isinstance(error, BlockingIOError) or time.monotonic() > end:
                 raise
         time.sleep(0.02)
 
@@ -36,9 +39,7 @@ def lock_file(path: Path) -> int:
             lock(handle)
             if path.exists() and os.fstat(handle).st_ino == path.stat().st_ino:
                 return handle
-        except OSError as error:
-            if error.errno in NO_LOCKS:
-                return handle
+        except OSError:
             os.close(handle)
             raise
         os.close(handle)  # it was renamed meanwhile

@@ -91,6 +91,11 @@ make_folder() {  # FOLDER
     mkdir -p -- "$1" 2>/dev/null || die 1 "$1: cannot be made or is no folder; give another --output"
 }
 
+# Locks a file or folder that is open, where the disk has locks; fails if another process holds it.
+try_lock() {  # FLOCK-ARGUMENT...
+    flock "$@" || (($? != 1))  # the status of a lock that is held
+}
+
 # Holds a folder until this driver ends, its stages with it; ends the run if another one holds it.
 # It waits a moment, as the kernel frees the memory of a killed run before its locks; a run that
 # ends meanwhile may remove the folder that it made.
@@ -98,7 +103,7 @@ lock_folder() {  # FOLDER
     make_folder "$1"
     exec {lock}<"$1"
     if command -v flock >/dev/null; then
-        flock -w 2 "$lock" || die 1 "$1: another run is using it; wait for that, or give another --output"
+        try_lock -w 2 "$lock" || die 1 "$1: another run is using it; wait for that, or give another --output"
         if [[ ! $1 -ef /dev/fd/$lock ]]; then
             exec {lock}<&-
             lock_folder "$1"
@@ -222,7 +227,7 @@ finish() {
 # run is killed.
 hold_packages() {
     exec {packages}<"$root"
-    ! command -v flock >/dev/null || flock -n "$packages" ||
+    ! command -v flock >/dev/null || try_lock -n "$packages" ||
         die 1 "$root: another run is setting up its packages; wait for that"
 }
 

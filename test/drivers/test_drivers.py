@@ -1,5 +1,6 @@
 """What drivers.sh does for all drivers: options, stages, signals, locks; with a fake python3."""
 
+import os
 import re
 import signal
 import subprocess
@@ -224,6 +225,16 @@ def test_a_second_run_in_the_same_output_is_refused(driver, tmp_path):
     threading.Timer(0.5, first.terminate).start()  # the next run waits for it
     done = driver.run(f"--output={driver.out}", **env)
     first.communicate(timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_disk_without_locks_is_written_without(driver, tmp_path):
+    (tmp_path / "bin").mkdir()
+    flock = tmp_path / "bin" / "flock"
+    flock.write_text("#!/bin/sh\nexit 71\n")  # EX_OSERR, as it ends where flock(2) is refused
+    flock.chmod(0o755)
+    env = {"VIRTUAL_ENV": str(tmp_path), "PATH": f"{flock.parent}{os.pathsep}{os.environ['PATH']}"}
+    done = driver.run(f"--output={driver.out}", **env)
     assert done.returncode == 0, done.stderr
 
 

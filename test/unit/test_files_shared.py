@@ -133,6 +133,9 @@ def test_a_disk_without_locks_is_written_without(tmp_path, monkeypatch):
     monkeypatch.setattr(fcntl, "flock", refuse)
     write_json(tmp_path / "a", 1)
     assert (tmp_path / "a").read_text() == "1\n" and os.listdir(tmp_path) == ["a"]
+    with locked(tmp_path / "results"), scratch_folder(tmp_path, "x.", "TMPDIR") as scratch:
+        assert scratch.is_dir()
+    assert sorted(os.listdir(tmp_path)) == ["a", "results"]
 
 
 def test_scratch_of_a_killed_run_goes_with_the_next_and_no_other(hold, tmp_path):
