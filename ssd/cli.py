@@ -128,7 +128,7 @@ class Stop(threading.Event):
 
     def __enter__(self) -> "Stop":
         before = {signum: signal.getsignal(signum) for signum in ENDING}
-        self.before = {signum: it for signum, it in before.items() if it != signal.SIG_IGN}
+        self.before = {key: value for key, value in before.items() if value != signal.SIG_IGN}
         for signum in self.before:  # which a signal from now on finds whole
             signal.signal(signum, self._hear)
         return self

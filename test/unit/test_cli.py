@@ -10,6 +10,11 @@ import pytest
 from models import ROOT
 
 
+def run_code(code):
+    """Run Python code in a process of its own, which may send itself signals."""
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+
 def test_first_few_names_the_first():
     assert cli.first_few([]) == ""
     assert cli.first_few(range(5)) == "0, 1, 2, 3, 4"
@@ -75,15 +80,13 @@ run_main(main)
 
 
 def test_a_signal_waits_for_a_step_that_must_not_be_half_done():
-    command = [sys.executable, "-c", DISTURBED]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_code(DISTURBED)
     assert (done.returncode, done.stdout) == (143, "done\n")
     assert done.stderr == "-c: stopped by SIGTERM; what was done is kept\n"
 
 
 def test_a_signal_that_a_library_turns_into_an_error_is_still_that_signal():
-    command = [sys.executable, "-c", TURNS_A_SIGNAL_INTO_AN_ERROR]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_code(TURNS_A_SIGNAL_INTO_AN_ERROR)
     assert done.returncode == 143
     assert done.stderr == "-c: stopped by SIGTERM; what was done is kept\n"
 
@@ -105,7 +108,6 @@ run_main(main)
 
 
 def test_a_signal_is_heard_in_the_moment_in_which_a_stage_begins_to_listen():
-    command = [sys.executable, "-c", STOPPED_AS_IT_BEGINS]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    done = run_code(STOPPED_AS_IT_BEGINS)
     assert (done.returncode, done.stdout) == (130, "")
     assert done.stderr == "-c: stopped by SIGINT; what was done is kept\n"
